@@ -1,0 +1,215 @@
+"""`greenroom.toml`: what the application's own repository says about itself.
+
+The field names are the keys of the file. Durations are seconds there, since a TOML file has no durations, and are offered as
+`timedelta` to the code.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Literal
+
+from delivery.errors import InvalidSettings
+
+STRICT = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process type of the application. All services of a release move as one unit."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    kind: Literal["web", "worker"]
+    context: str
+    dockerfile: str
+    replicas: int = 1
+    port: int | None = None
+    routes: tuple[str, ...] = ()
+    health: str | None = None
+    ready: tuple[str, ...] = ()
+    drain_seconds: int = 30
+    paths: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def drain(self) -> timedelta:
+        return timedelta(seconds=self.drain_seconds)
+
+    @property
+    def takes_requests(self) -> bool:
+        return self.kind == "web"
+
+
+@dataclass(frozen=True)
+class MigrationSettings:
+    """How the application's own Alembic is called, inside the image of the service that carries it."""
+
+    __pydantic_config__ = STRICT
+
+    service: str
+    config: str = "alembic.ini"
+    upgrade: tuple[str, ...] = ("alembic", "upgrade", "head")
+    current: tuple[str, ...] = ("alembic", "current")
+    downgrade: tuple[str, ...] = ("alembic", "downgrade", "{revision}")
+    timeout_seconds: int = 600
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """Tools that checks need, prepared once per content of the files in `reads` and kept in a cache folder `{dir}`."""
+
+    __pydantic_config__ = STRICT
+
+    reads: tuple[str, ...]
+    prepare: tuple[tuple[str, ...], ...]
+    path: tuple[str, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """One tool that looks at code. `reads` are the paths that its answer depends on."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    command: tuple[str, ...]
+    toolchain: str | None = None
+    directory: str = "."
+    reads: tuple[str, ...] = (".",)
+    timeout_seconds: int = 300
+
+
+@dataclass(frozen=True)
+class Backing:
+    """A service that end-to-end tests run against and that is thrown away afterwards."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    image: str
+    port: int
+    ready: tuple[str, ...]
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    __pydantic_config__ = STRICT
+
+    command: tuple[str, ...]
+    service: str
+    toolchain: str | None = None
+    directory: str = "."
+    timeout_seconds: int = 600
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Smoke:
+    """One request that a running release must answer; `contains` must stand in the body."""
+
+    __pydantic_config__ = STRICT
+
+    service: str
+    path: str
+    status: int = 200
+    contains: str | None = None
+
+
+@dataclass(frozen=True)
+class LoadTest:
+    """A short open-loop load on staging: `rate` requests per second for `seconds`, spread over `paths`."""
+
+    __pydantic_config__ = STRICT
+
+    rate: float
+    seconds: float
+    paths: tuple[str, ...]
+    max_failed_share: float = 0.01
+    max_p95_ms: float = 3000.0
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A command of the application after an event; it tells, it never decides."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    after: tuple[Literal["promote", "rollback"], ...]
+    service: str
+    command: tuple[str, ...]
+    timeout_seconds: int = 60
+
+
+@dataclass(frozen=True)
+class Named:
+    __pydantic_config__ = STRICT
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Application:
+    """The whole `greenroom.toml`. Names that point at nothing are refused here, all at once."""
+
+    __pydantic_config__ = STRICT
+
+    application: Named
+    service: tuple[Service, ...]
+    bases: Mapping[str, str] = field(default_factory=dict)
+    migrations: MigrationSettings | None = None
+    toolchains: Mapping[str, Toolchain] = field(default_factory=dict)
+    check: tuple[CheckSettings, ...] = ()
+    backing: tuple[Backing, ...] = ()
+    e2e: EndToEnd | None = None
+    smoke: tuple[Smoke, ...] = ()
+    load: LoadTest | None = None
+    hook: tuple[Hook, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.application.name
+
+    def problems(self) -> tuple[str, ...]:
+        """Everything that contradicts itself, as sentences `key: got …, expected …`; empty when the file is sound."""
+        names = [service.name for service in self.service]
+        known = ", ".join(names)
+        found = [f"service.name: got {name!r} twice, expected each name once" for name in _repeated(names)]
+        found += [f"check.name: got {name!r} twice, expected each name once" for name in _repeated([c.name for c in self.check])]
+        for service in self.service:
+            here = f"service {service.name}"
+            if service.takes_requests and not (service.port and service.routes and service.health):
+                found.append(f"{here}: got a web service without port, routes or health, expected all three")
+            if not service.takes_requests and (service.port or service.routes):
+                found.append(f"{here}: got port or routes on a worker, expected neither")
+            if not service.takes_requests and not service.ready:
+                found.append(f"{here}.ready: got no command, expected one that exits 0 when the worker takes jobs")
+            if service.replicas < 1:
+                found.append(f"{here}.replicas: got {service.replicas}, expected 1 or more")
+        pointers = [("migrations.service", self.migrations.service)] if self.migrations else []
+        pointers += [("e2e.service", self.e2e.service)] if self.e2e else []
+        pointers += [("smoke.service", smoke.service) for smoke in self.smoke]
+        pointers += [("hook.service", hook.service) for hook in self.hook]
+        found += [f"{key}: got {name!r}, expected one of: {known}" for key, name in pointers if name not in names]
+        toolchains = ", ".join(self.toolchains) or "none declared"
+        users = [(f"check {check.name}.toolchain", check.toolchain) for check in self.check]
+        users += [("e2e.toolchain", self.e2e.toolchain)] if self.e2e else []
+        found += [
+            f"{key}: got {name!r}, expected one of: {toolchains}" for key, name in users if name is not None and name not in self.toolchains
+        ]
+        return tuple(found)
+
+    def require_sound(self, *, file: str) -> "Application":
+        found = self.problems()
+        if found:
+            raise InvalidSettings("\n".join(f"{file} {line}" for line in found), next="correct the file and commit it.")
+        return self
+
+
+def _repeated(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})

@@ -1,0 +1,173 @@
+"""Where a release runs and under which policy: `deployments/environments/<name>.toml`, and how an environment stands right now.
+
+The field names are the keys of the file. Durations are seconds there, since a TOML file has no durations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
+from typing import Literal
+
+from delivery.application import STRICT
+from delivery.errors import InvalidSettings
+from delivery.triggers import Trigger
+
+Kind = Literal["normal", "hotfix", "rollback"]
+
+
+class Capability(StrEnum):
+    """What a target can do; an environment that asks for more is refused when its rollout is planned."""
+
+    SPLIT_TRAFFIC = "split traffic"
+    KEEP_BLUE = "keep blue"
+    RUN_ONCE = "run once"
+    DRAIN = "drain"
+    PRIVATE_ADDRESS = "private address"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """`target`, `secrets` and `notifier` are names of Prefect blocks; `after` is the environment a release must have lived in first."""
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    target: str
+    notifier: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class ApprovalPolicy:
+    """`automatic` asks nobody; `form` asks `quorum` distinct persons in the UI, CLI or API; the author is not one of them if excluded."""
+
+    __pydantic_config__ = STRICT
+
+    policy: Literal["automatic", "form"] = "form"
+    quorum: int = 1
+    author_may_approve: bool = False
+    expires_hours: float = 24.0
+    automatic_for: tuple[Literal["hotfix"], ...] = ()
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Green's share rises by `steps` (percent, rising to 100), is watched `watch_seconds` at each, `bake_seconds` at 100;
+    blue stays warm for `hold_seconds` after the promotion.
+    """
+
+    __pydantic_config__ = STRICT
+
+    steps: tuple[int, ...] = (10, 25, 50, 100)
+    watch_seconds: float = 300.0
+    bake_seconds: float = 300.0
+    hold_seconds: float = 900.0
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """Scrapes every `interval_seconds`; rates and percentiles are taken over the last `window_seconds`, and count as unknown below
+    `minimum_requests` in it. A watch that stays blind beyond its length plus `blind_seconds` turns the rollout back.
+    """
+
+    __pydantic_config__ = STRICT
+
+    interval_seconds: float = 5.0
+    window_seconds: float = 60.0
+    minimum_requests: int = 100
+    blind_seconds: float = 300.0
+    log_patterns: tuple[str, ...] = ("panic:", "FATAL", "Segmentation fault", "OutOfMemory")
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long one attempt at a step may take, in seconds."""
+
+    __pydantic_config__ = STRICT
+
+    prepare_seconds: float = 600.0
+    migrate_seconds: float = 900.0
+    launch_seconds: float = 180.0
+    step_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Proving:
+    """What a release must show here before users (smoke) and before it is called live (load test, baseline)."""
+
+    __pydantic_config__ = STRICT
+
+    smoke: bool = True
+    load: bool = False
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The whole environment file. It is read once, when a rollout is asked for, and frozen into the plan."""
+
+    __pydantic_config__ = STRICT
+
+    environment: Identity
+    approval: ApprovalPolicy = ApprovalPolicy()
+    traffic: Traffic = Traffic()
+    watch: WatchSettings = WatchSettings()
+    deadlines: Deadlines = Deadlines()
+    prove: Proving = Proving()
+    trigger: tuple[Trigger, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.environment.name
+
+    @property
+    def title(self) -> str:
+        return self.name.capitalize()
+
+    def problems(self) -> tuple[str, ...]:
+        """Everything that contradicts itself, as sentences `key: got …, expected …`; empty when the file is sound."""
+        found = []
+        steps = self.traffic.steps
+        rising = all(lower < higher for lower, higher in pairwise((0, *steps)))
+        if not steps or not rising or steps[-1] != 100:
+            found.append(f"traffic.steps: got {list(steps)}, expected rising percentages that end at 100")
+        for key, value in (
+            ("traffic.watch_seconds", self.traffic.watch_seconds),
+            ("traffic.bake_seconds", self.traffic.bake_seconds),
+            ("traffic.hold_seconds", self.traffic.hold_seconds),
+        ):
+            if value < 0:
+                found.append(f"{key}: got {value}, expected 0 or more")
+        if self.watch.interval_seconds <= 0:
+            found.append(f"watch.interval_seconds: got {self.watch.interval_seconds}, expected more than 0")
+        if self.watch.window_seconds < self.watch.interval_seconds:
+            found.append(f"watch.window_seconds: got {self.watch.window_seconds}, expected at least interval_seconds")
+        if self.approval.quorum < 1:
+            found.append(f"approval.quorum: got {self.approval.quorum}, expected 1 or more")
+        if self.approval.expires_hours <= 0:
+            found.append(f"approval.expires_hours: got {self.approval.expires_hours}, expected more than 0")
+        return tuple(found)
+
+    def require_sound(self, *, file: str) -> "Environment":
+        found = self.problems()
+        if found:
+            raise InvalidSettings("\n".join(f"{file} {line}" for line in found), next="correct the environment file.")
+        return self
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a target observes: who gets which share of requests (percent, by release id), whose replicas are up, the highest
+    fencing token seen, and of whom anything is there at all, be it stopped.
+    """
+
+    weights: Mapping[str, int]
+    running: frozenset[str]
+    fence: int
+    present: frozenset[str] = frozenset()
+
+    @property
+    def live(self) -> str | None:
+        """The release that gets every request, if there is one."""
+        return next((release for release, percent in self.weights.items() if percent == 100), None)

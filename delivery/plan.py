@@ -1,0 +1,161 @@
+"""A rollout as data: which steps, in which order, and which way back."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from delivery.application import STRICT
+from delivery.environment import Capability, Environment, Kind
+from delivery.errors import InvalidSettings
+from delivery.release import Release
+
+
+class StepKind(StrEnum):
+    """Forward: prepare … retire. Back: restore, collect, remove."""
+
+    PREPARE = "prepare"  # images are on the host, networks exist
+    MIGRATE = "migrate"  # the schema is at the release's heads
+    LAUNCH = "launch"  # green is up, without users
+    CHECK = "check"  # green is ready and answers with the version that was shipped
+    SMOKE = "smoke"  # green answers the application's own smoke requests
+    SHIFT = "shift"  # green gets `percent` of the requests
+    WATCH = "watch"  # green is watched for `seconds` at its present share
+    LOAD = "load"  # a short open-loop load, its metrics kept as the baseline
+    PROMOTE = "promote"  # green is the live release: the point of no return
+    ANNOUNCE = "announce"  # the application's hooks
+    DRAIN = "drain"  # blue finishes what it has begun, and stays warm
+    RESTORE = "restore"  # blue gets every request
+    COLLECT = "collect"  # green's logs are kept for the post-mortem
+    REMOVE = "remove"  # green is stopped, its containers kept for the post-mortem
+
+
+@dataclass(frozen=True)
+class Step:
+    """One act of a rollout. `name` is unique within the plan; `percent` is green's share; `seconds` is how long to watch;
+    `deadline_seconds` bounds one attempt.
+    """
+
+    __pydantic_config__ = STRICT
+
+    name: str
+    kind: StepKind
+    deadline_seconds: float
+    percent: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a rollout does, decided before it begins and kept in its first journal entry: a resumed rollout goes on with the plan that
+    was approved, not with today's settings. `blue` is None for the first release of an environment.
+    """
+
+    __pydantic_config__ = STRICT
+
+    environment: Environment
+    release: Release
+    blue: Release | None
+    kind: Kind
+    forward: tuple[Step, ...]
+    back: tuple[Step, ...]
+    request: int | None = None
+
+    @property
+    def step_names(self) -> tuple[str, ...]:
+        return tuple(step.name for step in self.forward)
+
+    def sentence(self) -> str:
+        came_from = f"from {self.blue.version.tag} " if self.blue else ""
+        shares = [f"{step.percent} %" for step in self.forward if step.kind is StepKind.SHIFT]
+        return f"{self.environment.title} {came_from}to {self.release.version.tag} by {', '.join(shares)}"
+
+
+def plan_rollout(
+    release: Release,
+    environment: Environment,
+    *,
+    capabilities: Iterable[Capability],
+    blue: Release | None,
+    kind: Kind = "normal",
+    request: int | None = None,
+) -> Plan:
+    """The plan that brings `environment` from `blue` to `release`.
+
+    A rollback goes to a release that has already lived here: no migration (the schema stays, the old version is proven on it), no
+    gradual shift, no load test. Raises `InvalidSettings` when the target cannot do what the environment asks for.
+    """
+    _refuse_what_the_target_cannot(environment, capabilities, blue=blue, release=release)
+    limits = environment.deadlines
+    going_back = kind == "rollback"
+
+    def step(kind: StepKind, *, name: str = "", percent: int | None = None, seconds: float | None = None, deadline: float = 0.0) -> Step:
+        return Step(
+            name=name or kind.value,
+            kind=kind,
+            deadline_seconds=deadline or limits.step_seconds,
+            percent=percent,
+            seconds=seconds,
+        )
+
+    forward = [step(StepKind.PREPARE, deadline=limits.prepare_seconds)]
+    if release.migrations and not going_back:
+        forward.append(step(StepKind.MIGRATE, deadline=limits.migrate_seconds))
+    forward += [step(StepKind.LAUNCH, deadline=limits.launch_seconds), step(StepKind.CHECK, deadline=limits.launch_seconds)]
+    if environment.prove.smoke and release.smoke:
+        forward.append(step(StepKind.SMOKE))
+    for percent in (100,) if going_back or blue is None else environment.traffic.steps:
+        forward.append(step(StepKind.SHIFT, name=f"shift-{percent}", percent=percent))
+        seconds = environment.traffic.bake_seconds if percent == 100 else environment.traffic.watch_seconds
+        if seconds and blue is not None and not going_back:
+            forward.append(
+                step(
+                    StepKind.WATCH,
+                    name=f"watch-{percent}",
+                    percent=percent,
+                    seconds=seconds,
+                    deadline=seconds + environment.watch.blind_seconds + limits.step_seconds,
+                )
+            )
+    if environment.prove.load and release.load and not going_back:
+        forward.append(step(StepKind.LOAD, deadline=release.load.seconds + limits.step_seconds))
+    forward.append(step(StepKind.PROMOTE))
+    if release.hooks:
+        forward.append(step(StepKind.ANNOUNCE))
+    if blue is not None:
+        longest = max(service.drain_seconds for service in blue.services)
+        forward.append(step(StepKind.DRAIN, deadline=longest + limits.step_seconds))
+
+    longest = max(service.drain_seconds for service in release.services)
+    back = [step(StepKind.RESTORE)]
+    if blue is not None and blue.hooks:
+        back.append(step(StepKind.ANNOUNCE, name="announce-rollback"))
+    back += [step(StepKind.COLLECT), step(StepKind.REMOVE, deadline=longest + limits.step_seconds)]
+    return Plan(
+        environment=environment,
+        release=release,
+        blue=blue,
+        kind=kind,
+        forward=tuple(forward),
+        back=tuple(back),
+        request=request,
+    )
+
+
+def _refuse_what_the_target_cannot(
+    environment: Environment, capabilities: Iterable[Capability], *, blue: Release | None, release: Release
+) -> None:
+    able = frozenset(capabilities)
+    if blue is not None and blue.id == release.id:
+        raise InvalidSettings(
+            f"{environment.title} already runs {release.id}.", next="release another version, or roll back to an earlier one."
+        )
+    if Capability.SPLIT_TRAFFIC not in able and environment.traffic.steps != (100,):
+        raise InvalidSettings(
+            f"{environment.title} asks for traffic steps {list(environment.traffic.steps)}, and its target cannot split traffic.",
+            next="set traffic.steps = [100], or use a target that splits traffic (docker, ecs, kubernetes).",
+        )
+    if Capability.RUN_ONCE not in able and release.migrations:
+        raise InvalidSettings(
+            f"Release {release.id} carries migrations, and {environment.name}'s target cannot run one-off commands.",
+            next="use a target that can, or move the migrations to the platform's own pre-deploy command.",
+        )

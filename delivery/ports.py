@@ -1,0 +1,223 @@
+"""The protocols between what decides and what acts. A flow loads a block and hands it to a task as one of these."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from delivery.approval import Approval, PromotionRequest
+from delivery.environment import Capability, Standing
+from delivery.health import Counters, HealthReport
+from delivery.image import ImageRef
+from delivery.journal import Entry, EventLog
+from delivery.plan import Plan
+from delivery.record import Lease, RolloutRecord
+from delivery.release import Release
+from delivery.source import Semver, Sha
+
+
+@dataclass(frozen=True)
+class Token:
+    """The fencing token that every changing verb carries; a target refuses one that is lower than the highest it has seen."""
+
+    environment: str
+    rollout: str
+    fence: int
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where one replica of one service can be reached without users: `http://host:port`."""
+
+    service: str
+    replica: str
+    url: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A one-off command's exit status and the last lines of its output (redacted)."""
+
+    exit_code: int
+    tail: tuple[str, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        return self.exit_code == 0
+
+
+class Target(Protocol):
+    """A place that runs releases. Every verb states a level, never a change, and may be repeated from any half-done state.
+
+    Verbs raise `TransientError` for what may be tried again, `StaleFence` for a token that is too low, else `DeliveryError`.
+    """
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
+    def public_url(self) -> str | None:
+        """Where users reach what runs here, for load tests and public probes; None when nothing stands in front."""
+        ...
+
+    def observe(self) -> Standing:
+        """Who gets which share and whose replicas are up, read from the platform, not from memory."""
+        ...
+
+    def prepare(self, release: Release, token: Token) -> None:
+        """The release's images are there, pulled by digest, and there is room to run them."""
+        ...
+
+    def run_once(
+        self,
+        release: Release,
+        service: str,
+        command: Sequence[str],
+        *,
+        variables: Mapping[str, str],
+        timeout: timedelta,
+        token: Token,
+    ) -> RunResult:
+        """Runs a command in a new container of the service's image and removes it afterwards. A failing command is a value."""
+        ...
+
+    def launch(self, release: Release, *, variables: Mapping[str, str], token: Token) -> None:
+        """All replicas of all web services are up and have no users; workers exist and take no jobs yet."""
+        ...
+
+    def check(self, release: Release, patterns: Sequence[str] = ()) -> HealthReport:
+        """Replicas, restarts, CPU, memory, the version that answers, and new log lines that contain one of `patterns`."""
+        ...
+
+    def addresses(self, release: Release) -> Sequence[Address]:
+        """Each web replica's private address."""
+        ...
+
+    def shift(self, release: Release, *, percent: int, rest: Release | None, token: Token) -> None:
+        """`release` gets `percent` of the requests and `rest` the others, confirmed by the traffic layer. A release with a share has
+        its workers running; one with 0 that is not live has them stopped after finishing their jobs.
+        """
+        ...
+
+    def promote(self, release: Release, token: Token) -> None:
+        """`release` gets every request and is known to the platform as the live one."""
+        ...
+
+    def drain(self, release: Release, token: Token) -> None:
+        """In-flight requests are answered, workers have finished and left; web replicas stay up, warm."""
+        ...
+
+    def retire(self, release: Release, *, keep_remains: bool, token: Token) -> None:
+        """Its replicas are stopped in order, and removed unless the remains are kept for a post-mortem. Refuses a release with a share."""
+        ...
+
+    def collect_logs(self, release: Release, folder: Path) -> Sequence[Path]:
+        """Each replica's logs as one file in `folder`, redacted and bounded."""
+        ...
+
+
+@runtime_checkable
+class Mendable(Protocol):
+    """A target whose own files somebody may have broken."""
+
+    def repair(self) -> bool:
+        """Puts back what is missing or broken and tells whether it had to. Cheap, needs no token, and never moves a user."""
+        ...
+
+
+class MetricSource(Protocol):
+    """Counters of requests per release since they began; a release nobody knows yet is absent. Raises `TransientError` when unreachable."""
+
+    def scrape(self, releases: Iterable[Release]) -> Mapping[str, Counters]: ...
+
+
+class Registry(Protocol):
+    """An OCI registry. `push` gives an image all its names and resolves it to its digest once."""
+
+    def push(self, local: str, *, repository: str, tags: Sequence[str]) -> ImageRef: ...
+    def tag(self, image: ImageRef, tags: Sequence[str]) -> None: ...
+    def is_ready(self) -> None: ...
+
+
+class Notifier(Protocol):
+    """Tells people. `post` is idempotent per key: the same key updates the same message. It may raise; callers never let that matter."""
+
+    def post(self, key: str, text: str, *, link: str | None = None) -> None: ...
+
+
+class JournalStore(Protocol):
+    """The journal database. All times are the database's clock."""
+
+    def now(self) -> datetime: ...
+
+    # releases
+    def save_release(self, release: Release) -> None:
+        """Idempotent. Refuses another commit under a version that is already released."""
+        ...
+
+    def release(self, release_id: str) -> Release: ...
+    def release_of(self, version: Semver) -> Release: ...
+    def release_of_commit(self, sha: Sha, version: Semver) -> Release | None: ...
+
+    # the environment's lease
+    def acquire(self, environment: str, *, holder: str, purpose: str, ttl: timedelta) -> Lease:
+        """Raises `EnvironmentBusy` in less than a second when somebody else holds it; raises the fence by one otherwise."""
+        ...
+
+    def renew(self, lease: Lease, *, ttl: timedelta) -> Lease:
+        """Raises `StaleFence` when the lease went to somebody else."""
+        ...
+
+    def give_up(self, lease: Lease) -> None:
+        """Idempotent; a lease that went to somebody else stays theirs."""
+        ...
+
+    def leases(self) -> Sequence[Lease]: ...
+
+    # rollouts
+    def open_rollout(self, lease: Lease, plan: Plan, *, by: str) -> str:
+        """Writes the opening entry and returns the rollout's id (`production-7`). Idempotent per promotion request: asked again for a
+        request whose rollout is already there, it returns that one's id. Refuses when another rollout of the environment is open.
+        """
+        ...
+
+    def log_of(self, rollout: str, lease: Lease | None = None) -> EventLog:
+        """For walking, with the lease whose fence each append must carry; for reading, without."""
+        ...
+
+    def entries(self, rollout: str) -> Sequence[Entry]: ...
+    def rollout(self, rollout: str) -> RolloutRecord: ...
+    def rollouts(self, *, environment: str | None = None, open_only: bool = False, limit: int = 50) -> Sequence[RolloutRecord]:
+        """Newest first."""
+        ...
+
+    def live(self, environment: str) -> Release | None:
+        """What the newest promotion brought; None before the first."""
+        ...
+
+    def previous(self, environment: str) -> Release | None:
+        """What was live before the live one; where a rollback without a version goes."""
+        ...
+
+    def verify_chain(self, rollout: str) -> None:
+        """Raises `DeliveryError` naming the first entry whose hash does not fit."""
+        ...
+
+    # promotion requests
+    def open_request(self, plan: Plan, *, key: str, expires_at: datetime) -> PromotionRequest:
+        """Idempotent per key (the flow run's id). Open requests of the same environment and release are closed as superseded."""
+        ...
+
+    def request(self, number: int) -> PromotionRequest: ...
+    def requests(self, *, environment: str | None = None, open_only: bool = False) -> Sequence[PromotionRequest]: ...
+    def decide(self, number: int, approval: Approval) -> PromotionRequest:
+        """Adds one person's word; a person's second word on the same request replaces nothing and is refused."""
+        ...
+
+    def close_request(self, number: int, reason: str) -> None: ...
+
+    # notices that wait to be sent
+    def put_notice(self, key: str, text: str, link: str | None) -> None: ...
+    def unsent_notices(self, limit: int = 50) -> Sequence[tuple[int, str, str, str | None]]: ...
+    def mark_sent(self, notice: int) -> None: ...
