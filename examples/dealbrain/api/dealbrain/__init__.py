@@ -1,0 +1,1 @@
+"""Deal Brain: listings of computers and what they are worth."""
