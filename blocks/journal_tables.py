@@ -1,0 +1,114 @@
+"""The tables of the journal. A change here needs a revision in `journal_migrations/versions`; a test compares the two."""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
+
+from blocks.database import UtcTime
+
+TABLES = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+releases = Table(
+    "releases",
+    TABLES,
+    Column("id", String(120), primary_key=True),
+    Column("version", String(100), nullable=False, unique=True),
+    Column("sha", String(40), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("saved_at", UtcTime, nullable=False),
+)
+
+# One row per environment, for ever: the fence lives here and only goes up.
+leases = Table(
+    "leases",
+    TABLES,
+    Column("environment", String(31), primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    TABLES,
+    Column("id", String(60), primary_key=True),
+    Column("environment", String(31), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("release_id", String(120), ForeignKey("releases.id"), nullable=False),
+    Column("blue_id", String(120), ForeignKey("releases.id"), nullable=True),
+    Column("version", String(100), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("by", Text, nullable=False),
+    Column("request", Integer, nullable=True, unique=True),
+    Column("opened_at", UtcTime, nullable=False),
+    Column("promoted_at", UtcTime, nullable=True),
+    Column("ended_at", UtcTime, nullable=True),
+    Column("ending", String(20), nullable=True),
+    Column("message", Text, nullable=True),
+    UniqueConstraint("environment", "number"),
+)
+
+# Append-only. `payload` is the canonical text that the hash was taken over.
+entries = Table(
+    "entries",
+    TABLES,
+    Column("rollout", String(60), ForeignKey("rollouts.id"), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("at", UtcTime, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+requests = Table(
+    "requests",
+    TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("key", String(200), nullable=False, unique=True),
+    Column("environment", String(31), nullable=False),
+    Column("release_id", String(120), nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("plan_hash", String(64), nullable=False),
+    Column("opened_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("closed", Text, nullable=True),
+    sqlite_autoincrement=True,
+)
+
+# `person_key` is the name without case and surrounding space: one person, one word per request.
+approvals = Table(
+    "approvals",
+    TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("request", Integer, ForeignKey("requests.number"), nullable=False),
+    Column("person", Text, nullable=False),
+    Column("person_key", Text, nullable=False),
+    Column("decision", String(20), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("channel", String(40), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    UniqueConstraint("request", "person_key"),
+    sqlite_autoincrement=True,
+)
+
+# A notice whose text changes gets a new number, so that "sent" can only ever mean the text that was sent.
+notices = Table(
+    "notices",
+    TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("key", String(200), nullable=False, unique=True),
+    Column("text", Text, nullable=False),
+    Column("link", Text, nullable=True),
+    Column("put_at", UtcTime, nullable=False),
+    Column("sent_at", UtcTime, nullable=True),
+    sqlite_autoincrement=True,
+)

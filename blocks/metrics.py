@@ -1,0 +1,103 @@
+"""Requests and latencies per release, as Traefik counted them."""
+
+from collections.abc import Iterable, Mapping
+
+from prefect.blocks.core import Block
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import Field, PrivateAttr
+
+from blocks.traefik import traefik_service
+from blocks.traefik_api import AdminUrls
+from delivery.errors import TransientError
+from delivery.health import Counters
+from delivery.ports import MetricSource
+from delivery.release import Release
+
+# A client that left before its answer: nobody's error.
+CLIENT_LEFT = 499
+_REQUESTS, _BUCKET = "traefik_service_requests_total", "traefik_service_request_duration_seconds_bucket"
+_STARTED = "process_start_time_seconds"
+
+
+class TraefikMetrics(Block):
+    """Reads the counters of one environment from Traefik's Prometheus endpoint, summed over its instances.
+
+    Traefik keeps them over changes of its configuration and begins anew when it starts. What a process that is gone had counted by the
+    last scrape stays in the sum, so that counters never go down while this object lives; what it counted after that is lost.
+    """
+
+    _block_type_slug = "traefik-metrics"
+    _block_type_name = "Traefik metrics"
+
+    admin_url: str = Field(description="Where Traefik answers /metrics, for instance http://127.0.0.1:8080.")
+    environment: str = Field(description="Name of the environment, as in its file.")
+    more_admin_urls: tuple[str, ...] = Field(
+        default=(), description="Where further instances answer that share the entry points with the first."
+    )
+
+    # By process (its address, and when it started) and release: what it had counted when it was last asked.
+    _counted: dict[tuple[str, float | None], dict[str, Counters]] = PrivateAttr(default_factory=dict)
+
+    def scrape(self, releases: Iterable[Release]) -> Mapping[str, Counters]:
+        """Each release's counters by its id, summed over its web services and Traefik's instances; a release that has had no request is
+        absent. An instance that is down serves nobody and counts no more; one that is silent makes the whole unknown: `TransientError`.
+        """
+        owners = {
+            f"{traefik_service(self.environment, service.name, release.id)}@file": release.id
+            for release in releases
+            for service in release.services
+            if service.takes_requests
+        }
+        so = f"so nobody knows how {self.environment}'s users fare"
+        for url, answer in AdminUrls((self.admin_url, *self.more_admin_urls)).ask("/metrics", so).items():
+            try:
+                self._counted.setdefault((url, _started(answer.text)), {}).update(count(answer.text, owners))
+            except (ValueError, KeyError) as broken:
+                raise TransientError(
+                    f"Traefik's metrics cannot be read ({type(broken).__name__}), {so}.", next=f"look what answers at {url}/metrics."
+                ) from None
+        wanted = {*owners.values()}
+        parts = [(release, counters) for one in self._counted.values() for release, counters in one.items() if release in wanted]
+        return {release: _sum(counters for owner, counters in parts if owner == release) for release in {owner for owner, _ in parts}}
+
+
+def _started(exposition: str) -> float | None:
+    """When the process that tells this started, in seconds since 1970; None when it does not say."""
+    said = next((line for line in exposition.splitlines() if line.startswith(f"{_STARTED} ")), None)
+    return float(said.split()[1]) if said else None
+
+
+def _sum(parts: Iterable[Counters]) -> Counters:
+    codes: dict[int, float] = {}
+    buckets: dict[float, float] = {}
+    for part in parts:
+        for code, counted in part.by_code.items():
+            codes[code] = codes.get(code, 0.0) + counted
+        for bound, counted in part.buckets.items():
+            buckets[bound] = buckets.get(bound, 0.0) + counted
+    return Counters(codes, buckets)
+
+
+def count(exposition: str, owners: Mapping[str, str]) -> dict[str, Counters]:
+    """Counters by owner, from Prometheus' text format; `owners` maps Traefik services to whom they are counted for. Raises `ValueError`
+    for a text in another format.
+    """
+    codes: dict[str, dict[int, float]] = {}
+    buckets: dict[str, dict[float, float]] = {}
+    # Four fifths of the page are about other things, and parsing is what costs.
+    wanted = "\n".join(line for line in exposition.splitlines() if line.startswith((f"{_REQUESTS}{{", f"{_BUCKET}{{")))
+    for family in text_string_to_metric_families(f"{wanted}\n"):
+        for sample in family.samples:
+            owner, code = owners.get(sample.labels["service"]), int(sample.labels["code"])
+            if owner is None or code == CLIENT_LEFT:
+                continue
+            if sample.name == _REQUESTS:
+                by_code = codes.setdefault(owner, {})
+                by_code[code] = by_code.get(code, 0.0) + sample.value
+            else:
+                by_bound, bound = buckets.setdefault(owner, {}), float(sample.labels["le"])
+                by_bound[bound] = by_bound.get(bound, 0.0) + sample.value
+    return {owner: Counters(by_code=codes[owner], buckets=buckets.get(owner, {})) for owner in codes}
+
+
+_: type[MetricSource] = TraefikMetrics
