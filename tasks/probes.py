@@ -1,0 +1,65 @@
+"""Asking a running release once, as its users would."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urljoin
+
+import httpx
+
+from delivery.application import Smoke
+from delivery.errors import TransientError
+from delivery.health import ProbeResult
+from delivery.ports import Address
+from tasks.retry import QUICK
+
+TIMEOUT_SECONDS = 10.0
+_SIDE_BY_SIDE = 8
+_SHOWN_BODY = 120
+
+
+def smoke(requests: Sequence[Smoke], addresses: Sequence[Address]) -> tuple[ProbeResult, ...]:
+    """Sends each smoke request to every replica of its service; a service without a replica to ask is not well."""
+    asked: list[tuple[str, str, Smoke]] = []
+    results: list[ProbeResult] = []
+    for request in requests:
+        replicas = [address for address in addresses if address.service == request.service]
+        asked += [(address.replica, address.url, request) for address in replicas]
+        if not replicas:
+            detail = f"there is no replica of {request.service} to ask for {request.path}."
+            results.append(ProbeResult(f"smoke {request.service}", well=False, detail=detail))
+    with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client, ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
+        results += threads.map(lambda each: _ask(client, *each), asked)
+    return tuple(results)
+
+
+def probe_public(url: str, request: Smoke) -> ProbeResult:
+    """Sends one smoke request the way users reach the release."""
+    with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+        return _ask(client, "the public address", url, request)
+
+
+def _ask(client: httpx.Client, who: str, base: str, request: Smoke) -> ProbeResult:
+    name = f"smoke {who} {request.path}"
+    question = f"GET {request.path}"
+    try:
+        answer = QUICK.call(lambda: _get(client, urljoin(base, request.path)))
+    except TransientError as broken:
+        return ProbeResult(name, well=False, detail=f"{who} did not answer {question}: {broken.what}")
+    if answer.status_code != request.status:
+        detail = f"{who} answered {answer.status_code} to {question}, expected {request.status}."
+        return ProbeResult(name, well=False, detail=detail)
+    if request.contains is not None and request.contains not in answer.text:
+        shown = answer.text[:_SHOWN_BODY].replace("\n", " ")
+        detail = f"{who} answered {question} without {request.contains!r}; its answer begins with {shown!r}."
+        return ProbeResult(name, well=False, detail=detail)
+    return ProbeResult(name, well=True)
+
+
+def _get(client: httpx.Client, url: str) -> httpx.Response:
+    """No answer at all may be chance, and is asked again; any answer counts."""
+    try:
+        return client.get(url)
+    except httpx.TimeoutException as broken:
+        raise TransientError(f"no answer within {TIMEOUT_SECONDS:g} s.", next="look at the release's logs.") from broken
+    except httpx.TransportError as broken:
+        raise TransientError(f"the connection failed ({type(broken).__name__}).", next="look at the release's logs.") from broken

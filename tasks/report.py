@@ -1,0 +1,327 @@
+"""What happened, for people: a rollout's story and a promotion's evidence, as Markdown that is read in five seconds.
+
+Pure functions of the journal; where numbers are missing they say so.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from delivery.environment import Environment
+from delivery.journal import Closed, Ending, Entry, Evidence, Finished, Opened, Progress, Promoted, Started, TurnedBack
+from delivery.plan import Plan, Step, StepKind
+from delivery.record import RolloutRecord
+
+_SHOWN_COMMITS = 20
+_SHOWN_CELL = 300
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One line of a rollout's timeline. `seconds` is None for what has no length, or has not ended."""
+
+    at: datetime
+    step: str
+    seconds: float | None
+    what: str
+    well: bool = True
+
+
+@dataclass(frozen=True)
+class Share:
+    """What both versions answered while green had `percent` of the requests; None where nobody knows."""
+
+    percent: int
+    green: Mapping[str, int] | None
+    blue: Mapping[str, int] | None
+    green_p95_ms: float | None = None
+    blue_p95_ms: float | None = None
+
+
+def rollout_markdown(entries: Sequence[Entry], record: RolloutRecord) -> str:
+    """The story of one rollout: how it ended, what happened when, who answered what, the migrations, where things lie, what is next."""
+    progress = Progress.of(entry.event for entry in entries)
+    plan = progress.plan
+    parts = [
+        f"# {_title(progress)}",
+        f"{_outline(plan)} · `{record.id}` · {_kind(plan)} by {_text(progress.by)} · {_time(record.opened_at)}{_length(entries, record)}",
+        _table(("time", "step", "took", "what"), [_cells(moment) for moment in timeline(entries)]),
+    ]
+    if told := _shares_markdown(plan, shares(entries)):
+        parts += ["## Who answered what", told]
+    if (migrated := _finished(progress, StepKind.MIGRATE)) is not None:
+        parts += ["## Migrations", _migration_markdown(migrated)]
+    if logs := _logs(progress):
+        parts += ["## Logs", "\n".join(f"- `{file}`" for file in logs)]
+    return "\n\n".join([*parts, f"**Next:** {_next(progress, record)}"]) + "\n"
+
+
+def rollout_rows(entries: Sequence[Entry]) -> list[dict[str, str]]:
+    """The timeline as rows of a table artifact."""
+    return [dict(zip(("time", "step", "took", "what"), _cells(moment), strict=True)) for moment in timeline(entries)]
+
+
+def evidence_markdown(plan: Plan, staging: Sequence[Entry]) -> str:
+    """What a person weighs before saying yes: what changes, what proved it, and what would happen. `staging` are the entries of the
+    rollout that brought the release to the environment before; empty when there was none.
+    """
+    release, environment = plan.release, plan.environment
+    came_from = plan.blue.version.tag if plan.blue else "nothing"
+    parts = [f"# {environment.title}: {came_from} → {release.version.tag}?", _staging_sentence(staging)]
+    parts += [f"Commit `{release.sha}` by {_text(release.author)}, {len(release.commits)} commits since the last release."]
+    parts += [_list(_text(subject) for subject in release.commits[:_SHOWN_COMMITS])] if release.commits else []
+    if len(release.commits) > _SHOWN_COMMITS:
+        parts.append(f"… and {len(release.commits) - _SHOWN_COMMITS} more.")
+    if release.evidence:
+        parts += ["## Checks", _table(("stage", "evidence"), [(name, told) for name, told in release.evidence.items()])]
+    parts += ["## Images", _table(("service", "image"), [(name, f"`{image}`") for name, image in release.images.items()])]
+    parts += ["## Migrations", _planned_migration(plan, staging)]
+    if staging:
+        proven = [_cells(moment) for moment in timeline(staging)]
+        parts += ["## What staging showed", _table(("time", "step", "took", "what"), proven)]
+    parts += ["## What will happen", _list(_planned(step, environment) for step in plan.forward)]
+    parts += [_way_back(plan)]
+    return "\n\n".join(parts) + "\n"
+
+
+def timeline(entries: Sequence[Entry]) -> tuple[Moment, ...]:
+    """Each step once, with what it found, and what came from outside the steps."""
+    return tuple(_moments(entries))
+
+
+def shares(entries: Sequence[Entry]) -> tuple[Share, ...]:
+    """What was answered at each share of users: the growth of both versions' counters from one shift to the next."""
+    progress = Progress.of(entry.event for entry in entries)
+    finished = [(step, progress.finished[step.name]) for step in _all(progress.plan) if step.name in progress.finished]
+    found: list[Share] = []
+    under_way: tuple[int, Evidence] | None = None
+    watched: Evidence | None = None
+    for step, evidence in finished:
+        if step.kind is StepKind.WATCH:
+            watched = evidence
+        if step.kind in (StepKind.SHIFT, StepKind.PROMOTE, StepKind.RESTORE):
+            if under_way is not None:
+                found.append(_share(under_way[0], under_way[1], evidence, watched))
+            under_way = (step.percent or 0, evidence) if step.kind is StepKind.SHIFT else None
+            watched = None
+    if under_way is not None and watched is not None:  # still being watched: its own sums are all there is
+        found.append(_share(under_way[0], under_way[1], None, watched))
+    return tuple(found)
+
+
+def _all(plan: Plan) -> tuple[Step, ...]:
+    return (*plan.forward, *plan.back)
+
+
+def _moments(entries: Sequence[Entry]) -> Iterator[Moment]:
+    started: dict[str, datetime] = {}
+    for entry in entries:
+        match entry.event:
+            case Started(step=step, attempt=attempt):
+                if attempt > 1:
+                    yield Moment(started[step], step, None, f"interrupted, taken up again (attempt {attempt})", well=False)
+                started[step] = entry.at
+            case Finished(step=step, evidence=evidence):
+                began = started.pop(step, entry.at)
+                yield Moment(began, step, (entry.at - began).total_seconds(), evidence.summary, well=evidence.well)
+            case TurnedBack(reason=reason):
+                yield Moment(entry.at, "turned back", None, reason, well=False)
+            case Opened() | Promoted() | Closed():
+                pass
+    for step, began in started.items():
+        yield Moment(began, step, None, "under way")
+
+
+def _cells(moment: Moment) -> tuple[str, str, str, str]:
+    took = "" if moment.seconds is None else _seconds(moment.seconds)
+    what = _text(moment.what)
+    return f"{moment.at:%H:%M:%S}", moment.step, took, what if moment.well else f"**{what}**"
+
+
+def _title(progress: Progress) -> str:
+    if progress.closed:
+        return _text(progress.closed.message)
+    step, plan = progress.next_step(), progress.plan
+    where = f"is at {step.name}" if step else "is about to end"
+    return f"{plan.environment.title}: {plan.release.version.tag} {where}."
+
+
+def _outline(plan: Plan) -> str:
+    return f"**{plan.blue.version.tag if plan.blue else 'nothing'} → {plan.release.version.tag}** on {plan.environment.name}"
+
+
+def _kind(plan: Plan) -> str:
+    return {"normal": "rollout", "hotfix": "hotfix", "rollback": "rollback"}[plan.kind]
+
+
+def _length(entries: Sequence[Entry], record: RolloutRecord) -> str:
+    until = record.ended_at or (entries[-1].at if entries else record.opened_at)
+    return f" · {_seconds((until - record.opened_at).total_seconds())}"
+
+
+def _finished(progress: Progress, kind: StepKind) -> Evidence | None:
+    return next(
+        (progress.finished[step.name] for step in _all(progress.plan) if step.kind is kind and step.name in progress.finished), None
+    )
+
+
+def _share(percent: int, before: Evidence, after: Evidence | None, watched: Evidence | None) -> Share:
+    def side(name: str) -> Mapping[str, int] | None:
+        if after is not None:
+            return _growth(_counted(before, name), _counted(after, name))
+        return _numbers(watched.facts.get(name)) if watched else None
+
+    def p95(name: str) -> float | None:
+        facts = watched.facts.get(name) if watched else None
+        value = facts.get("p95_ms") if isinstance(facts, Mapping) else None
+        return float(value) if isinstance(value, int | float) else None
+
+    return Share(percent, side("green"), side("blue"), p95("green"), p95("blue"))
+
+
+def _counted(evidence: Evidence, side: str) -> Mapping[str, int] | None:
+    counters = evidence.facts.get("counters")
+    return _numbers(counters.get(side)) if isinstance(counters, Mapping) else None
+
+
+def _numbers(found: object) -> Mapping[str, int] | None:
+    if not isinstance(found, Mapping):
+        return None
+    return {key: int(found[key]) for key in ("requests", "errors") if isinstance(found.get(key), int | float)}
+
+
+def _growth(before: Mapping[str, int] | None, after: Mapping[str, int] | None) -> Mapping[str, int] | None:
+    """A counter that went down was reset; its new value is the growth then."""
+    if before is None or after is None:
+        return None
+    return {key: value - before.get(key, 0) if value >= before.get(key, 0) else value for key, value in after.items()}
+
+
+def _shares_markdown(plan: Plan, found: Sequence[Share]) -> str:
+    if not found:
+        return ""
+    green, blue = plan.release.version.tag, plan.blue.version.tag if plan.blue else None
+    if blue is None:
+        rows = [(f"{share.percent} %", *_side(share.green, share.green_p95_ms)) for share in found]
+        return _table((f"share of {green}", "requests", "errors", "p95"), rows)
+    header = (f"share of {green}", f"{green} requests", "errors", "p95", f"{blue} requests", "errors", "p95")
+    return _table(header, [(f"{s.percent} %", *_side(s.green, s.green_p95_ms), *_side(s.blue, s.blue_p95_ms)) for s in found])
+
+
+def _side(numbers: Mapping[str, int] | None, p95_ms: float | None) -> tuple[str, str, str]:
+    if numbers is None or "requests" not in numbers:
+        return "unknown", "unknown", "unknown"
+    requests, errors = numbers["requests"], numbers.get("errors", 0)
+    share = f" ({100 * errors / requests:.2g} %)" if errors and requests else ""
+    return f"{requests:,}", f"{errors:,}{share}", "-" if p95_ms is None else f"{p95_ms:.0f} ms"
+
+
+def _migration_markdown(evidence: Evidence) -> str:
+    output = evidence.facts.get("output")
+    lines = [str(line).replace("```", "'''") for line in output] if isinstance(output, list | tuple) else []
+    return _text(evidence.summary) + ("\n\n```\n" + "\n".join(lines) + "\n```" if lines else "")
+
+
+def _logs(progress: Progress) -> list[str]:
+    collected = _finished(progress, StepKind.COLLECT)
+    files = collected.facts.get("logs") if collected else None
+    return [str(file) for file in files] if isinstance(files, list | tuple) else []
+
+
+def _next(progress: Progress, record: RolloutRecord) -> str:
+    plan = progress.plan
+    environment = plan.environment.name
+    if progress.closed is None:
+        return "wait; `greenroom status` shows every step."
+    match progress.closed.ending:
+        case Ending.LIVE:
+            if plan.blue is None or record.promoted_at is None:
+                return "nothing."
+            warm_until = record.promoted_at + timedelta(seconds=plan.environment.traffic.hold_seconds)
+            return (
+                f"nothing. {plan.blue.version.tag} stays warm until {warm_until:%H:%M:%S} UTC; "
+                f"until then `greenroom rollback {environment}` is one shift of traffic."
+            )
+        case Ending.ROLLED_BACK | Ending.UNTOUCHED:
+            told = _remedy(progress)
+            return told or f"find out why in the logs of {plan.release.version.tag}, then release a new version."
+        case Ending.NEEDS_HUMAN:
+            told = _remedy(progress)
+            return f"{told or f'look at `greenroom status --environment {environment}`.'} The page for this: docs/runbooks/needs-human.md."
+
+
+def _remedy(progress: Progress) -> str | None:
+    """What the failing step itself said to do."""
+    sick = [progress.finished[step.name] for step in _all(progress.plan) if step.name in progress.finished]
+    told = [evidence.facts.get("next") for evidence in sick if not evidence.well]
+    return next((_text(text) for text in reversed(told) if isinstance(text, str)), None)
+
+
+def _staging_sentence(staging: Sequence[Entry]) -> str:
+    if not staging:
+        return "**No environment before this one has shown it.**"
+    progress = Progress.of(entry.event for entry in staging)
+    where = progress.plan.environment.name
+    if progress.closed is None:
+        return f"**It is still being rolled out to {where}.**"
+    baseline = _finished(progress, StepKind.LOAD)
+    told = f" {baseline.summary[0].upper()}{_text(baseline.summary[1:])}." if baseline else ""
+    return f"{_text(progress.closed.message)}{told}"
+
+
+def _planned_migration(plan: Plan, staging: Sequence[Entry]) -> str:
+    if not any(step.kind is StepKind.MIGRATE for step in plan.forward):
+        return "None."
+    migrated = _finished(Progress.of(entry.event for entry in staging), StepKind.MIGRATE) if staging else None
+    told = f" On {_environment_of(staging)}: {_migration_markdown(migrated)}" if migrated else ""
+    return (
+        f"`{' '.join(plan.release.migrations.upgrade)}` runs before the new version starts.{told}" if plan.release.migrations else "None."
+    )
+
+
+def _environment_of(entries: Sequence[Entry]) -> str:
+    return Progress.of(entry.event for entry in entries).plan.environment.name
+
+
+def _planned(step: Step, environment: Environment) -> str:
+    match step.kind:
+        case StepKind.SHIFT:
+            return f"`{step.name}`: {step.percent} % of the users get the new version"
+        case StepKind.WATCH:
+            limits = [f"{trigger.metric} above {trigger.threshold:g} for {trigger.for_seconds:g} s" for trigger in environment.trigger]
+            return f"`{step.name}`: watched for {_seconds(step.seconds or 0.0)}; back at once on {', '.join(limits) or 'sickness'}"
+        case _:
+            return f"`{step.name}`"
+
+
+def _way_back(plan: Plan) -> str:
+    if plan.blue is None:
+        return "A failure before the promotion removes the new version again."
+    hold = _seconds(plan.environment.traffic.hold_seconds)
+    return f"A failure before the promotion gives {plan.blue.version.tag} every user back; it stays warm for {hold} after it."
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _list(items: Iterator[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _text(text: str) -> str:
+    """Foreign text on one line, without what Markdown would take for HTML."""
+    flat = " ".join(text.split()).replace("<", "&lt;")
+    return flat if len(flat) <= _SHOWN_CELL else flat[: _SHOWN_CELL - 1] + "…"
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"

@@ -1,0 +1,279 @@
+"""Watching green at its present share: is it as well as the environment asks, for as long as the environment asks?
+
+Unknown is not good: a watch that cannot tell goes on, and turns the rollout back when it stays blind.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from delivery.environment import WatchSettings
+from delivery.errors import TransientError
+from delivery.health import Counters, HealthReport
+from delivery.journal import Evidence
+from delivery.plan import Step
+from delivery.release import Release
+from delivery.triggers import Firing, Metric, Sample, Trigger, breach_since
+from tasks.scene import CANCELLED, Scene
+
+log = logging.getLogger("greenroom.watch")
+
+SICK_LOOKS = 3  # in a row: one slow answer of a health page is no reason to send everybody back
+KEPT_LOOKS = 200
+
+Facts = Mapping[str, object]
+
+
+@dataclass
+class Traffic:
+    """What one release's counters grew by, look by look, within the window and since the watch began."""
+
+    window_seconds: float
+    minimum_requests: int
+    total: Counters = field(default_factory=Counters)
+    _previous: Counters | None = None
+    _grown: deque[tuple[float, Counters]] = field(default_factory=deque)
+
+    def see(self, at: float, counters: Counters | None) -> None:
+        """Takes one scrape in; None is one that failed. The first one known is what growth is counted from."""
+        if counters is not None:
+            if self._previous is not None:
+                growth = counters.since(self._previous)
+                self._grown.append((at, growth))
+                self.total = _sum((self.total, growth))
+            self._previous = counters
+        while self._grown and self._grown[0][0] <= at - self.window_seconds:
+            self._grown.popleft()
+
+    @property
+    def window(self) -> Counters | None:
+        """The growth over the last window; None when nothing was scraped in it."""
+        return _sum(growth for _, growth in self._grown) if self._grown else None
+
+    @property
+    def error_rate(self) -> float | None:
+        """Server errors per request over the window; None with fewer requests than the minimum."""
+        window = self.window
+        if window is None or window.requests < self.minimum_requests:
+            return None
+        return window.errors / window.requests if window.requests else 0.0
+
+    @property
+    def p95_ms(self) -> float | None:
+        """The 95th percentile of the response time over the window; None with fewer requests than the minimum."""
+        window = self.window
+        return window.quantile_ms(0.95) if window is not None and window.requests >= self.minimum_requests else None
+
+    def sentence(self) -> str:
+        window = self.window
+        if window is None:
+            return "unknown"
+        share = f"{100 * window.errors / window.requests:.3g} % errors of " if window.requests else ""
+        return f"{share}{window.requests:,.0f} requests"
+
+    def facts(self) -> Facts:
+        p95 = self.total.quantile_ms(0.95)
+        return {
+            "requests": round(self.total.requests),
+            "errors": round(self.total.errors),
+            "p95_ms": None if p95 is None else round(p95, 1),
+        }
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at green and blue. What could not be read is None."""
+
+    at: float
+    green: Counters | None
+    blue: Counters | None
+    report: HealthReport | None
+
+
+class Watching:
+    """What a watch has seen so far, and what that amounts to."""
+
+    def __init__(self, settings: WatchSettings, triggers: tuple[Trigger, ...]) -> None:
+        self._settings = settings
+        self._triggers = triggers
+        self.green = Traffic(settings.window_seconds, settings.minimum_requests)
+        self.blue = Traffic(settings.window_seconds, settings.minimum_requests)
+        self.latest: Look | None = None
+        self._samples: dict[Metric, list[Sample]] = {}
+        self._matches: deque[tuple[float, tuple[str, ...]]] = deque()
+        self._sick_looks = 0
+        self._rows: deque[Facts] = deque(maxlen=KEPT_LOOKS)
+        longest = max((trigger.for_seconds + trigger.max_gap_seconds for trigger in triggers), default=0.0)
+        self._kept_seconds = 2 * longest + 10 * settings.interval_seconds
+
+    def see(self, look: Look) -> None:
+        self.latest = look
+        self.green.see(look.at, look.green)
+        self.blue.see(look.at, look.blue)
+        if look.report is not None:
+            self._sick_looks = 0 if look.report.well else self._sick_looks + 1
+            self._matches.append((look.at, look.report.log_matches))
+        while self._matches and self._matches[0][0] <= look.at - self._settings.window_seconds:
+            self._matches.popleft()
+        for metric, value in self._values(look).items():
+            kept = self._samples.setdefault(metric, [])
+            kept.append(Sample(look.at, value))
+            while kept[0].at < look.at - self._kept_seconds:
+                kept.pop(0)
+        self._rows.append(self._row(look))
+
+    def firing(self) -> Firing | None:
+        """The first trigger that has fired."""
+        return next((firing for trigger in self._triggers if (firing := self._breach(trigger)[1])), None)
+
+    def sickness(self) -> str | None:
+        """What is wrong with green when several looks in a row found it sick."""
+        report = self.latest.report if self.latest else None
+        return report.sentence() if report is not None and not report.well and self._sick_looks >= SICK_LOOKS else None
+
+    def log_lines(self) -> tuple[str, ...]:
+        return tuple(line for _, lines in self._matches for line in lines)
+
+    def doubt(self) -> str | None:
+        """Why the last look does not say that green is well; None when it does."""
+        if self.latest is None or self.latest.green is None:
+            return "nobody can tell whether green is well: its metrics cannot be read"
+        if self.latest.report is None:
+            return "nobody can tell whether green is well: its replicas cannot be asked"
+        if not self.latest.report.well:
+            return f"green is not well: {self.latest.report.sentence()}"
+        if self.green.error_rate is None:
+            seen = self.green.window.requests if self.green.window else 0
+            window, least = self._settings.window_seconds, self._settings.minimum_requests
+            return f"nobody can tell whether green is well: {seen:,.0f} requests in the last {window:g} s, expected at least {least:,}"
+        if breaching := next((trigger for trigger in self._triggers if self._breach(trigger)[0] is not None), None):
+            return f"{breaching.metric} is still beyond {breaching.threshold:g}"
+        return None
+
+    def facts(self) -> Facts:
+        """Both versions' totals, and the last looks as compact rows for plots."""
+        return {"green": self.green.facts(), "blue": self.blue.facts(), "looks": list(self._rows), "log_lines": list(self.log_lines())[:20]}
+
+    def _breach(self, trigger: Trigger) -> tuple[float | None, Firing | None]:
+        return breach_since(trigger, self._samples.get(trigger.metric, ()))
+
+    def _values(self, look: Look) -> Mapping[Metric, float | None]:
+        report, scraped = look.report, look.green is not None
+        return {
+            "error_rate": self.green.error_rate if scraped else None,
+            "p95_ms": self.green.p95_ms if scraped else None,
+            "cpu": report.cpu if report else None,
+            "memory": report.memory if report else None,
+            "restarts": float(report.restarts) if report else None,
+            "log_pattern": float(len(self.log_lines())) if report else None,
+            "database_lost": _database_lost(report) if report else None,
+        }
+
+    def _row(self, look: Look) -> Facts:
+        return {
+            "t": round(look.at, 1),
+            "green": _counted(look.green),
+            "blue": _counted(look.blue),
+            "p95_ms": [_rounded(self.green.p95_ms), _rounded(self.blue.p95_ms)],
+            "cpu": _rounded(look.report.cpu if look.report else None, digits=3),
+            "memory": _rounded(look.report.memory if look.report else None, digits=3),
+        }
+
+
+def watch(step: Step, scene: Scene) -> Evidence:
+    """Looks at green every interval until it has been well for `step.seconds`, or is not.
+
+    Well: the time is over, the last look knows the error rate, and no limit is being broken. Sick: a trigger fired; green was not
+    well in three looks in a row; the rollout was cancelled; or the watch stayed blind, or a limit broken, `blind_seconds` beyond its time.
+    """
+    plan, clock = scene.plan, scene.clock
+    settings, share, length = plan.environment.watch, step.percent or 0, step.seconds or 0.0
+    release = plan.release.version.tag
+    if scene.metrics is None:
+        return Evidence(well=False, summary=f"{release} cannot be watched at {share} %: the environment has no source of metrics")
+    watching = Watching(settings, plan.environment.trigger)
+    began = clock.now()
+    while True:
+        scene.ensure()
+        if scene.stop.is_set():
+            return CANCELLED
+        watching.see(_look(scene, at=clock.now() - began))
+        passed = clock.now() - began
+        seen = f"green {watching.green.sentence()}, blue {watching.blue.sentence()}"
+        scene.tell(f"{min(passed, length):.0f} of {length:.0f} s, {seen}")
+        verdict = _verdict(watching, passed=passed, length=length, blind=settings.blind_seconds)
+        if verdict is not None:
+            well, reason = verdict
+            summary = f"{release} is well at {share} % ({seen})" if well else f"{reason} at {share} % ({seen})"
+            return Evidence(well=well, summary=summary, facts={"percent": share, "seconds": round(passed, 1), **watching.facts()})
+        if clock.wait(settings.interval_seconds, scene.stop):
+            return CANCELLED
+
+
+def _verdict(watching: Watching, *, passed: float, length: float, blind: float) -> tuple[bool, str] | None:
+    """(well, reason), or None when the watch goes on."""
+    if firing := watching.firing():
+        lines = watching.log_lines()
+        told = f": {lines[0][:200]}" if firing.trigger.metric == "log_pattern" and lines else ""
+        return False, firing.trigger.sentence(firing.value) + told
+    if sickness := watching.sickness():
+        return False, f"green is not well: {sickness}"
+    doubt = watching.doubt()
+    if doubt is None:
+        return (True, "") if passed >= length else None
+    return (False, doubt) if passed >= length + blind else None
+
+
+def _look(scene: Scene, *, at: float) -> Look:
+    plan = scene.plan
+    pair = (plan.release,) if plan.blue is None else (plan.release, plan.blue)
+    counters = scrape(scene, pair)
+    report: HealthReport | None = None
+    try:
+        report = scene.target.check(plan.release, patterns=plan.environment.watch.log_patterns)
+    except TransientError as broken:
+        log.warning("%s could not be asked: %s", plan.release.id, broken)
+    return Look(
+        at=at,
+        green=counters.get(plan.release.id) if counters is not None else None,
+        blue=counters.get(plan.blue.id) if counters is not None and plan.blue is not None else None,
+        report=report,
+    )
+
+
+def scrape(scene: Scene, releases: Iterable[Release]) -> Mapping[str, Counters] | None:
+    """The counters of these releases by id, or None when they cannot be read now. A release that nobody knows yet had no requests."""
+    wanted = tuple(releases)
+    if scene.metrics is None:
+        return None
+    try:
+        found = scene.metrics.scrape(wanted)
+    except TransientError as broken:
+        log.warning("No metrics: %s", broken)
+        return None
+    return {release.id: found.get(release.id, Counters()) for release in wanted}
+
+
+def _database_lost(report: HealthReport) -> float:
+    """1 when a sick probe names the database, else 0."""
+    return float(any(not result.well and "database" in f"{result.name} {result.detail}".casefold() for result in report.results))
+
+
+def _sum(parts: Iterable[Counters]) -> Counters:
+    codes: dict[int, float] = {}
+    buckets: dict[float, float] = {}
+    for part in parts:
+        for code, count in part.by_code.items():
+            codes[code] = codes.get(code, 0.0) + count
+        for bound, count in part.buckets.items():
+            buckets[bound] = buckets.get(bound, 0.0) + count
+    return Counters(codes, buckets)
+
+
+def _counted(counters: Counters | None) -> list[int] | None:
+    return None if counters is None else [round(counters.requests), round(counters.errors)]
+
+
+def _rounded(value: float | None, *, digits: int = 1) -> float | None:
+    return None if value is None else round(value, digits)
