@@ -1,0 +1,182 @@
+"""From a commit to a release that waits for its users: the specification's diagram, first half."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import flow
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+
+from blocks.settings import load_application
+from delivery.application import Application
+from delivery.check import CheckResult
+from delivery.environment import Kind
+from delivery.errors import DeliveryError, InvalidSettings
+from delivery.plan import plan_rollout
+from delivery.release import Release
+from delivery.source import Semver, Sha, Source, version_of
+from flows.assembly import House, open_house, require_git_repository
+from flows.messages import in_one_message
+from flows.parameters import CommitId, PromotionKind, Until, VersionText
+from flows.rollout import log, result_of, run_rollout
+from flows.telling import RunView, Telling, this_run
+from tasks.build import build_images
+from tasks.checks import verify
+from tasks.endtoend import end_to_end
+from tasks.publish import publish, tag_staging
+from tasks.retry import NETWORK, retried
+from tasks.source import checkout
+
+STAGING = "staging"
+
+
+@flow(name="pipeline", flow_run_name="{sha}", retries=0, persist_result=False)
+@in_one_message
+def pipeline(sha: CommitId, version: VersionText | None = None, until: Until = "production", kind: PromotionKind = "normal") -> str:
+    """Proves a commit, builds it once, brings it to staging and asks for production.
+
+    Args:
+        sha: The full commit id, 40 hex digits. A branch name is refused, since a branch may move.
+        version: The version to release it as, for instance v1.4.2; empty to count on from the last version tag.
+        until: Where to stop: build (checks, images, end-to-end tests), staging, or production (asks for its approval).
+        kind: hotfix uses the shorter way of approval where an environment has one.
+
+    """
+    with open_house() as house, Telling() as telling:
+        view = RunView(telling, this_run(), name=f"{version or 'commit'} {sha[:8]}")
+        require_ready(house, until)
+        view.at("checkout")
+        source = check_out(house, Sha(sha))
+        application = load_application(Path(source.path) / house.settings.application_file)
+        wanted = version_of(source, Semver.parse(version) if version else None)
+        view = RunView(telling, this_run(), name=f"{wanted.tag} {source.sha.short}")
+        release = released(house, source, wanted) if until != "build" else None
+        if release is None:
+            view.at("verify")
+            checks = verify(source, application, work_dir=house.settings.work_dir)
+            view.at("build")
+            images = build(house, source, application, wanted)
+            view.at("end to end")
+            tests = prove_end_to_end(house, images, source, application)
+            if until == "build":
+                view.at("built")
+                return f"{wanted.tag} of {source.sha.short} is good: checked, built, tested end to end. Nothing was published."
+            view.at("publish")
+            evidence = {result.name: result.sentence() for result in (*checks, *([tests] if tests else []))}
+            release = publish_once(house, images, source, application, wanted, evidence=evidence)
+        staged = bring_to_staging(house, release, telling)
+        if until == STAGING:
+            view.at("on staging")
+            return f"{staged} Release {release.id}."
+        if is_live(house, release, until):
+            view.at("live already")
+            return f"{staged} {until.capitalize()} runs {release.id} already."
+        view.at("asking for production")
+        asked = request_promotion(release.id, until, kind)
+        view.at("on staging, production asked for")
+        return f"{staged} Release {release.id}; production waits for an approval: {house.run_link(asked)}"
+
+
+def require_ready(house: House, until: Until) -> None:
+    """Refuses what cannot come to its end before anything is begun: no repository, no environment file, no block, no registry."""
+    require_git_repository(house.settings)
+    if until != "build":
+        house.target(house.environment(STAGING))
+        house.registry().is_ready()
+    if until == "production":
+        house.target(house.environment(until))
+
+
+def check_out(house: House, sha: Sha) -> Source:
+    installation = house.settings
+    return checkout(
+        require_git_repository(installation),
+        sha,
+        work_dir=installation.work_dir,
+        credential=house.read_credential(),
+        main_branch=installation.main_branch,
+    )
+
+
+def released(house: House, source: Source, version: Semver) -> Release | None:
+    """The release of this commit, if it is published already: it is not built again. Refuses a version that another commit has."""
+    known = house.store.release_of_commit(source.sha, version)
+    if known:
+        log.info("%s is published already and is not built again", known.id)
+        return known
+    try:
+        other = house.store.release_of(version)
+    except InvalidSettings:
+        return None
+    raise InvalidSettings(
+        f"Version {version.tag} is already released from commit {other.sha.short}, got commit {source.sha.short}.",
+        next="give the new commit a new version.",
+    )
+
+
+def build(house: House, source: Source, application: Application, version: Semver) -> Mapping[str, str]:
+    installation = house.settings
+    return build_images(
+        source,
+        application,
+        version,
+        work_dir=installation.work_dir,
+        base_images=installation.base_images,
+        extra_ca=installation.extra_ca,
+    )
+
+
+def prove_end_to_end(house: House, images: Mapping[str, str], source: Source, application: Application) -> CheckResult | None:
+    installation = house.settings
+    return end_to_end(images, source, application, work_dir=installation.work_dir, base_images=installation.base_images)
+
+
+def publish_once(
+    house: House,
+    images: Mapping[str, str],
+    source: Source,
+    application: Application,
+    version: Semver,
+    *,
+    evidence: Mapping[str, str],
+) -> Release:
+    """Pushes the images, resolves their digests once, and writes the release into the journal. From here only the release travels."""
+    release = publish(images, source, application, version, house.registry(), evidence=evidence)
+    house.store.save_release(release)
+    return release
+
+
+def bring_to_staging(house: House, release: Release, telling: Telling) -> str:
+    """The rollout to staging, in this very process. A release that staging runs already is left there."""
+    environment = house.environment(STAGING)
+    if is_live(house, release, STAGING):
+        return f"{environment.title} runs {release.version.tag} already."
+    capabilities = house.target(environment).capabilities
+    plan = plan_rollout(release, environment, capabilities=capabilities, blue=house.store.live(STAGING))
+    sentence = result_of(run_rollout(house, plan, by="pipeline", telling=telling))
+    tag_staging(release, house.registry())
+    return sentence
+
+
+def is_live(house: House, release: Release, environment: str) -> bool:
+    live = house.store.live(environment)
+    return live is not None and live.id == release.id
+
+
+def request_promotion(release_id: str, environment: str, kind: Kind) -> str:
+    """Starts `promote` as a run of its own, which this one does not wait for, and returns that run's id."""
+    return start_promotion(release_id, environment, kind, key=f"promote-{release_id}-{environment}-{this_run()}")
+
+
+@retried(NETWORK, name="request promotion", run_name="request promotion to {environment}")
+def start_promotion(release_id: str, environment: str, kind: Kind, *, key: str) -> str:
+    run = run_deployment(
+        name="promote/promote",
+        parameters={"release": release_id, "environment": environment, "kind": kind},
+        timeout=0,
+        as_subflow=False,
+        idempotency_key=key,
+    )
+    if not isinstance(run, FlowRun):
+        raise DeliveryError("The promotion was asked for from asynchronous code.", next="call this from a flow that is not async.")
+    return str(run.id)

@@ -1,0 +1,228 @@
+"""From a published release to an environment: the request, the approval, the rollout."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+from uuid import UUID
+
+from prefect import flow
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from pydantic import Field, WithJsonSchema
+
+from blocks.documents import fingerprint
+from delivery.approval import Approval, Expired, Granted, Pending, PromotionRequest, Refused, decide
+from delivery.environment import Environment, Kind
+from delivery.errors import DeliveryError, InvalidSettings, NotApproved
+from delivery.plan import Plan, plan_rollout
+from delivery.record import RolloutRecord
+from delivery.release import Release
+from flows.assembly import House, open_house
+from flows.messages import in_one_message
+from flows.parameters import EnvironmentName, PromotionKind, ReleaseId
+from flows.rollout import closed_rollout_of, log, require_eyes, result_of, run_rollout
+from flows.telling import Notices, RunView, Telling, leave_artifact, left_artifact, this_run
+from tasks.report import evidence_markdown
+
+
+@flow(name="promote", flow_run_name="{release} to {environment}", retries=0, persist_result=False)
+@in_one_message
+def promote(release: ReleaseId, environment: EnvironmentName = "production", kind: PromotionKind = "normal") -> str:
+    """Brings a published release to an environment, after the approval that the environment asks for.
+
+    While people think about it the run is suspended: press Resume, fill in the form. The evidence is linked in the form.
+
+    Args:
+        release: The release's id, as the pipeline ends with it, for instance v1.4.2-3f2a1bc9.
+        environment: The environment that gets it; it must have lived in the one before it.
+        kind: hotfix uses the shorter way of approval where the environment has one.
+
+    """
+    with open_house() as house, Telling() as telling:
+        request = ask(house, release, environment, kind, key=str(this_run()))
+        if done := closed_rollout_of(house, request):
+            return result_of(done)
+        approved_by = gate(house, request, telling)
+        return result_of(carry_out(house, request, telling, approved_by=approved_by))
+
+
+def ask(house: House, release_id: str, environment_name: str, kind: Kind, *, key: str) -> PromotionRequest:
+    """The numbered request of this run. The first call reads the environment file and freezes the plan; a resumed run finds it again."""
+    known = [request for request in house.store.requests(environment=environment_name) if request.key == key]
+    if known:
+        return known[0]
+    environment = house.environment(environment_name)
+    release = house.store.release(release_id)
+    require_lived_before(house, release, environment)
+    plan = plan_for(house, release, environment, kind)
+    require_eyes(house, plan)
+    expires_at = house.store.now() + timedelta(hours=environment.approval.expires_hours)
+    request = house.store.open_request(plan, key=key, expires_at=expires_at)
+    log.info("Request %d: %s", request.number, plan.sentence())
+    return request
+
+
+def plan_for(house: House, release: Release, environment: Environment, kind: Kind) -> Plan:
+    """The plan from how the environment stands now."""
+    capabilities = house.target(environment).capabilities
+    return plan_rollout(release, environment, capabilities=capabilities, blue=house.store.live(environment.name), kind=kind)
+
+
+def require_lived_before(house: House, release: Release, environment: Environment) -> None:
+    """Raises `InvalidSettings` when the release has not been live where this environment's releases must have lived first."""
+    before = environment.environment.after
+    if before is None or _newest_promotion(house, before, release.id):
+        return
+    raise InvalidSettings(
+        f"{environment.title} is unchanged. {release.id} has never been live in {before}, expected that before {environment.name}.",
+        next=f"bring it to {before} first: `greenroom release {release.sha} --until {before}`.",
+    )
+
+
+def gate(house: House, request: PromotionRequest, telling: Telling) -> tuple[str, ...]:
+    """Who approved. Suspends the run until enough people have; raises `NotApproved` when it is closed, rejected or expired.
+
+    The journal decides, not the state of the run: anybody who reaches Prefect's API could set that.
+    """
+    forms = len(request.approvals)
+    while True:
+        match _decision(house, request):
+            case Granted(by=by):
+                return by
+            case Refused(by=by, reason=reason):
+                return _end(house, request, f"{by} rejected it: {reason or 'no reason given'}")
+            case Expired():
+                return _end(house, request, f"nobody approved it within {request.plan.environment.approval.expires_hours:g} hours")
+            case Pending(missing=missing):
+                forms += 1
+                answer = _wait_for_answer(house, request, telling, form=forms, missing=missing)
+                request = _write_down(house, request, answer)
+
+
+class ApprovalForm(RunInput):
+    """What a person answers. Short on purpose: the UI clips long forms, and the evidence is one link away."""
+
+    # To be written, not chosen: in Prefect's older UI a list inside this dialog closes as soon as the mouse opens it.
+    decision: Annotated[
+        Literal["approve", "reject"],
+        Field(description="Write approve or reject."),
+        WithJsonSchema({"type": "string", "pattern": "^(approve|reject)$"}),
+    ]
+    approver: Annotated[str, Field(min_length=1, max_length=100, description="Your name, as it is kept in the journal.")]
+    reason: Annotated[str, Field(max_length=500, description="Why, in one sentence.")] = ""
+    channel: Annotated[Literal["ui", "cli", "api"], Field(description="Where this answer comes from.")] = "ui"
+
+
+def carry_out(house: House, request: PromotionRequest, telling: Telling, *, approved_by: tuple[str, ...]) -> RolloutRecord:
+    """The rollout, if the world is still the one that was approved."""
+    record = run_rollout(
+        house,
+        request.plan,
+        by=", ".join(approved_by),
+        telling=telling,
+        verify=lambda: require_same_world(house, request),
+    )
+    house.store.close_request(request.number, f"carried out as {record.id}: {record.ending or 'under way'}")
+    return record
+
+
+def require_same_world(house: House, request: PromotionRequest) -> None:
+    """Raises `NotApproved` when today's plan, under the environment file that was frozen, is not the one that people approved."""
+    plan = request.plan
+    live = house.store.live(plan.environment.name)
+    now, then = (release.version.tag if release else "nothing" for release in (live, plan.blue))
+    if (live and live.id) != (plan.blue and plan.blue.id):
+        _end(house, request, f"{now} is live now, and the approval was given while {then} was")
+    capabilities = house.target(plan.environment).capabilities
+    again = plan_rollout(plan.release, plan.environment, capabilities=capabilities, blue=live, kind=plan.kind, request=request.number)
+    if fingerprint(again) != request.plan_hash:
+        _end(house, request, "its plan would not be the one that was approved")
+
+
+def _decision(house: House, request: PromotionRequest) -> Pending | Granted | Refused | Expired:
+    if request.closed:
+        raise NotApproved(
+            f"{request.plan.environment.title} is unchanged. Request {request.number} is closed: {request.closed}.",
+            next="ask again: start promote once more.",
+        )
+    return decide(
+        request.plan.environment.approval,
+        request.approvals,
+        kind=request.plan.kind,
+        author=request.plan.release.author,
+        expires_at=request.expires_at,
+        now=house.store.now(),
+    )
+
+
+def _end(house: House, request: PromotionRequest, why: str) -> tuple[str, ...]:
+    """Closes the request, tells people, and raises `NotApproved` with the same sentence."""
+    sentence = (
+        f"{request.plan.environment.title} is unchanged. Request {request.number} for {request.plan.release.version.tag} ended: {why}."
+    )
+    house.store.close_request(request.number, why)
+    house.store.put_notice(notice_key(request), sentence, None)
+    raise NotApproved(sentence, next="ask again when that has changed: start promote once more.")
+
+
+def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, *, form: int, missing: int) -> ApprovalForm:
+    """Suspends the run; the flow starts again from its first line once somebody has answered, and then this returns the answer."""
+    plan, run_id = request.plan, this_run()
+    if run_id is None:
+        raise DeliveryError("Only a run of promote can wait for an approval.", next="start the deployment promote/promote.")
+    evidence = left_artifact(run_id, evidence_key(request))
+    if evidence is None:  # a resumed run comes by here again, and has asked already
+        evidence = leave_evidence(house, request, run_id)
+        question = f"{plan.sentence()} waits for {missing} approval{'s' if missing > 1 else ''}."
+        Notices(house.store, house.notifier_for, telling).put(notice_key(request), question, house.run_link(str(run_id)))
+        name = f"{plan.release.version.tag} {plan.release.sha.short}"
+        RunView(telling, run_id, name=name).at(f"{plan.environment.name}, request {request.number} waits for approval")
+    left = request.expires_at - house.store.now()
+    return suspend_flow_run(
+        wait_for_input=ApprovalForm.with_initial_data(
+            description=f"**{plan.sentence()}**\n\n[Look at the evidence]({house.artifact_link(evidence)})"
+        ),
+        # Prefect's own end of the waiting is the second net: `recover` ends it with a better sentence.
+        timeout=max(1, int(left.total_seconds()) + PATIENCE_SECONDS),
+        key=f"approval-{form}",
+    )
+
+
+PATIENCE_SECONDS = 300
+
+
+def leave_evidence(house: House, request: PromotionRequest, run_id: UUID) -> UUID:
+    """The artifact that the form links; it is there before anybody is asked."""
+    plan = request.plan
+    before = plan.environment.environment.after
+    proof = _newest_promotion(house, before, plan.release.id) if before else None
+    markdown = evidence_markdown(plan, house.store.entries(proof.id) if proof else ())
+    return leave_artifact(run_id, evidence_key(request), "markdown", markdown, f"Evidence for request {request.number}: {plan.sentence()}")
+
+
+def evidence_key(request: PromotionRequest) -> str:
+    return f"{request.plan.environment.name}-request-{request.number}"
+
+
+def notice_key(request: PromotionRequest) -> str:
+    return f"{request.plan.environment.name}/request-{request.number}"
+
+
+def _write_down(house: House, request: PromotionRequest, answer: ApprovalForm) -> PromotionRequest:
+    """The person's word in the journal. A second word by the same person changes nothing, and the run asks again."""
+    word = Approval(
+        person=" ".join(answer.approver.split()),
+        decision=answer.decision,
+        reason=answer.reason.strip(),
+        channel=answer.channel,
+        at=house.store.now(),
+    )
+    try:
+        return house.store.decide(request.number, word)
+    except InvalidSettings as repeated:
+        log.warning("%s", repeated)
+        return house.store.request(request.number)
+
+
+def _newest_promotion(house: House, environment: str, release_id: str) -> RolloutRecord | None:
+    records = house.store.rollouts(environment=environment, limit=500)
+    return next((record for record in records if record.release == release_id and record.promoted_at), None)

@@ -1,0 +1,53 @@
+"""A run ends with one message; tracebacks are for surprises."""
+
+import logging
+
+import pytest
+from prefect.exceptions import FailedRun
+
+from delivery.errors import InvalidSettings
+from flows.messages import in_one_message
+
+
+@in_one_message
+def ends(how: str) -> str:
+    """Ends as it is told to."""
+    if how == "refused":
+        raise InvalidSettings("No such environment.", next="correct it.")
+    if how == "surprise":
+        raise ZeroDivisionError
+    return "Production runs v1.0.0."
+
+
+def test_the_returned_sentence_is_the_runs_message() -> None:
+    state = ends("well")
+    assert (state.type, state.message) == ("COMPLETED", "Production runs v1.0.0.")
+
+
+def test_a_foreseen_error_is_a_failed_run_with_its_message() -> None:
+    state = ends("refused")
+    assert (state.type, state.message) == ("FAILED", "No such environment. Next: correct it.")
+
+
+def test_a_surprise_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        ends("surprise")
+
+
+def test_the_parameters_and_the_docstring_stay_visible_for_prefects_form() -> None:
+    assert (ends.__doc__, ends.__name__) == ("Ends as it is told to.", "ends")
+
+
+@pytest.mark.parametrize(("error", "shown"), [(InvalidSettings("No.", next="go."), "no traceback"), (ZeroDivisionError(), "traceback")])
+def test_prefects_log_shows_a_traceback_for_surprises_only(error: Exception, shown: str) -> None:
+    ends("well")
+    record = logging.LogRecord("prefect.task_runs", logging.ERROR, "", 0, "Task run failed", (), (type(error), error, None))
+    assert logging.getLogger("prefect.task_runs").filter(record)
+    assert ("traceback" if record.exc_info else "no traceback") == shown
+
+
+def test_what_the_engine_adds_to_a_told_failure_is_dropped() -> None:
+    ends("well")
+    error = FailedRun("told already")
+    record = logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, "Engine execution exited", (), (FailedRun, error, None))
+    assert not logging.getLogger("prefect.flow_runs").filter(record)
