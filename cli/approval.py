@@ -1,0 +1,54 @@
+"""`greenroom approve` and `reject`: a person's word reaches the run that waits for it."""
+
+import time
+from typing import Literal
+
+from blocks.settings import settings
+from cli.journal import open_journal
+from cli.live import follow_run
+from cli.person import name_of_person
+from cli.prefect import open_api
+from delivery.errors import DeliveryError, InvalidSettings
+from deployments.api import FlowRun, PrefectApi
+
+# A request stands in the journal a moment before its run waits for the answer.
+PATIENCE_SECONDS = 30.0
+
+
+def answer_request(number: int, decision: Literal["approve", "reject"], *, reason: str, person: str | None, watch: bool) -> None:
+    """The run writes the answer into the journal itself, so that UI, CLI and API leave the same trace."""
+    if not reason.strip():
+        raise InvalidSettings("No reason was given.", next="pass --reason with why, in a few words.")
+    who, current = name_of_person(person), settings()
+    with open_journal(current) as store:
+        request = store.request(number)
+        if request.closed:
+            raise InvalidSettings(
+                f"Request {number} is closed: {request.closed}", next="promote the release again: that opens a new request."
+            )
+        if store.now() >= request.expires_at:
+            raise InvalidSettings(
+                f"Request {number} expired at {request.expires_at:%Y-%m-%d %H:%M} UTC.",
+                next="promote the release again: that opens a new request.",
+            )
+    api = open_api(current)
+    run = _waiting(api, request.key, number)
+    api.resume(run.id, {"decision": decision, "approver": who, "reason": reason.strip(), "channel": "cli"})
+    print(f"{'Approved' if decision == 'approve' else 'Rejected'} by {who}: request {number}, {request.plan.sentence()}.")
+    print(api.link(run.id))
+    if watch:
+        follow_run(api, run.id)
+
+
+def _waiting(api: PrefectApi, run_id: str, number: int) -> FlowRun:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        run = api.run(run_id)
+        if run.waits_for_a_person:
+            return run
+        if run.has_ended or time.monotonic() > deadline:
+            raise DeliveryError(
+                f"The run of request {number} does not wait for an answer: it is {run.state_name}. {run.message}".strip(),
+                next=f"look at it: {api.link(run.id)}",
+            )
+        time.sleep(1.0)

@@ -1,0 +1,222 @@
+"""`greenroom`: a person at a terminal. Commands import what they need when they run, so that --help is quick."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from delivery.errors import DeliveryError, InvalidSettings
+
+REFUSED, FAILED, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="greenroom",
+    help="Takes a commit to production only as fast as the evidence allows, and back at once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+replay = typer.Typer(no_args_is_help=True, help="Run a rule of Greenroom over recorded data and print what it decides.")
+app.add_typer(replay, name="replay")
+
+Environment = Annotated[str, typer.Argument(help="The environment's name, for instance production.", metavar="ENVIRONMENT")]
+Release = Annotated[str, typer.Argument(help="A release's id or version, for instance v1.4.2.", metavar="RELEASE")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it stands in the journal.", prompt=True)]
+Person = Annotated[str | None, typer.Option("--as", help="Who says so; else git's user.name, else the login name.", metavar="NAME")]
+Number = Annotated[int, typer.Argument(help="The request's number, as `greenroom status` shows it.", metavar="NUMBER", min=1)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Stay, show each step, and end as the run ends.")]
+
+
+@app.callback()
+def with_installation(
+    installation: Annotated[
+        Path | None,
+        typer.Option(
+            "--installation",
+            envvar="GREENROOM_INSTALLATION",
+            help="Folder of a local installation, for instance .greenroom/demo; its settings are used instead of the environment's.",
+        ),
+    ] = None,
+) -> None:
+    """Takes a commit to production only as fast as the evidence allows, and back at once."""
+    if installation is not None:
+        from blocks.installation import read_settings
+
+        os.environ.update(read_settings(installation))
+
+
+@app.command()
+def status(
+    environment: Annotated[str | None, typer.Option("--environment", "-e", help="Only this one.")] = None,
+    as_json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay and show each step of what is under way, to its end.")] = False,
+) -> None:
+    """What is live where, what is under way at which step, what waits for whom. Needs the journal only, no Prefect."""
+    from cli.status import show_status
+
+    show_status(environment, as_json=as_json, watch=watch)
+
+
+@app.command()
+def release(
+    sha: Annotated[str, typer.Argument(help="The full commit id: 40 hex digits.", metavar="SHA")],
+    version: Annotated[str | None, typer.Option(help="The version, for instance 1.4.2; else derived from the last tag.")] = None,
+    until: Annotated[Literal["build", "staging", "production"], typer.Option(help="How far it goes by itself.")] = "production",
+    kind: Annotated[Literal["normal", "hotfix"], typer.Option(help="A hotfix may be allowed to skip the approval.")] = "normal",
+    attempt: Annotated[int, typer.Option(help="Another number starts the same commit anew.", min=1)] = 1,
+    watch: Watch = False,
+) -> None:
+    """Start the pipeline for a commit. Asked twice for the same, Prefect answers with the first run."""
+    from cli.release import start_release
+
+    start_release(sha, version=version, until=until, kind=kind, attempt=attempt, watch=watch)
+
+
+@app.command()
+def approve(number: Number, reason: Reason, person: Person = None, watch: Watch = False) -> None:
+    """Let a waiting request go on to its environment."""
+    from cli.approval import answer_request
+
+    answer_request(number, "approve", reason=reason, person=person, watch=watch)
+
+
+@app.command()
+def reject(number: Number, reason: Reason, person: Person = None) -> None:
+    """Refuse a waiting request; its environment stays as it is."""
+    from cli.approval import answer_request
+
+    answer_request(number, "reject", reason=reason, person=person, watch=False)
+
+
+@app.command()
+def promote(
+    release: Release,
+    environment: Annotated[str, typer.Argument(help="The environment that gets it.", metavar="ENVIRONMENT")] = "production",
+    kind: Annotated[Literal["normal", "hotfix"], typer.Option(help="A hotfix may be allowed to skip the approval.")] = "normal",
+    watch: Watch = False,
+) -> None:
+    """Ask for a published release to go to an environment: opens a new request, also after one was rejected or expired."""
+    from cli.release import start_promotion
+
+    start_promotion(release, environment, kind=kind, watch=watch)
+
+
+@app.command()
+def rollback(
+    environment: Environment,
+    reason: Reason,
+    version: Annotated[str | None, typer.Option(help="Where to; else what was live before.")] = None,
+    via: Annotated[
+        Literal["auto", "prefect", "direct"],
+        typer.Option(help="direct acts in this process and needs no Prefect; auto does so when its server does not answer."),
+    ] = "auto",
+    person: Person = None,
+) -> None:
+    """Bring an environment back to an earlier release, warm if it still is, else by digest with the same care."""
+    from cli.rollback import roll_back
+
+    roll_back(environment, version=version, reason=reason, via=via, person=person)
+
+
+@app.command()
+def plan(
+    release: Release,
+    environment: Environment,
+    kind: Annotated[Literal["normal", "hotfix", "rollback"], typer.Option()] = "normal",
+    as_json: Json = False,
+) -> None:
+    """Show what a rollout would do, step by step. Nothing is touched."""
+    from cli.plan import show_plan
+
+    show_plan(release, environment, kind=kind, as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look at everything a rollout leans on, and say what to do about what is missing."""
+    from cli.doctor import show_examination
+
+    if not show_examination(as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def steward(
+    once: Annotated[bool, typer.Option("--once", help="One round, then the end; exit code 1 when something could not be done.")] = False,
+) -> None:
+    """Stay beside the worker and bring to an end what others had to leave; needs the journal and the blocks file, no Prefect.
+
+    Every two seconds it takes over rollouts whose process died or was cancelled: back to the release before, or forward once
+    promoted. It also retires releases that are no longer kept warm, closes requests that nobody answered and sends notices that
+    wait. Several may run; each environment is acted on by one alone. Run it as a service: one per machine that has the blocks.
+    SIGTERM ends it after the act that is under way, and whoever looks next goes on.
+    """
+    from cli.steward import look_after_everything
+
+    if not look_after_everything(once=once):
+        raise typer.Exit(FAILED)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def demo(context: typer.Context) -> None:
+    """The whole thing on this machine: two good releases, and a bad one that comes back by itself."""
+    import subprocess
+
+    raise typer.Exit(subprocess.run([sys.executable, "-m", "deployments.demo", *context.args], check=False).returncode)
+
+
+@replay.command("triggers")
+def replay_triggers(
+    file: Annotated[Path, typer.Argument(help="Cases as JSON; - reads standard input.", metavar="FILE", allow_dash=True)],
+) -> None:
+    """When would each trigger have fired? Prints one JSON line per case: {"id": …, "fires_at": seconds or null}."""
+    from cli.replay import print_firings
+
+    print_firings(file)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command and returns its exit code: 0 done, 1 a failed act, 2 refused input, 130 interrupted.
+
+    What goes wrong is told in two lines, what and next; GREENROOM_DEBUG=1 shows the traceback.
+    """
+    try:
+        app(args=list(arguments), prog_name="greenroom")
+    except SystemExit as done:
+        if done.code == INTERRUPTED:  # typer's answer to Ctrl-C
+            _tell("Interrupted.", "`greenroom status` shows what is under way; what was begun goes on or is turned back by itself.", None)
+        return done.code if isinstance(done.code, int) else FAILED
+    except DeliveryError as error:
+        _tell(error.what, error.next, error)
+        return REFUSED if isinstance(error, InvalidSettings) else FAILED
+    except Exception as error:  # noqa: BLE001  the last net: a person never meets a traceback first
+        _tell(
+            f"Greenroom broke in a way nobody foresaw ({type(error).__name__}).",
+            "run it again with GREENROOM_DEBUG=1 to see where, and look at `greenroom doctor`.",
+            error,
+        )
+        return FAILED
+    return 0
+
+
+def _tell(what: str, next_step: str, error: BaseException | None) -> None:
+    if error is not None and os.environ.get("GREENROOM_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    print(what, file=sys.stderr)
+    print(f"Next: {next_step}", file=sys.stderr)
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

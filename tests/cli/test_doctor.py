@@ -1,0 +1,54 @@
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.settings import settings
+from cli.doctor import Examination, _is_loopback, _listening
+from cli.main import run
+from flows.heartbeat import beat
+
+
+@pytest.fixture
+def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The findings on an installation of which nothing is there but a folder and an environment file."""
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments" / "production.toml").write_text('[environment]\nname = "production"\ntarget = "production"\n')
+    monkeypatch.setenv("GREENROOM_WORK_DIR", str(tmp_path / "work"))
+    monkeypatch.setenv("GREENROOM_ENVIRONMENTS_DIR", str(tmp_path / "environments"))
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    for name in ("GREENROOM_DATABASE_URL", "GREENROOM_BLOCKS_FILE", "GREENROOM_REPOSITORY"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(["doctor", "--json"]) == 1
+    return {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+
+
+def test_each_thing_that_is_missing_is_named_with_its_next_step(examined: dict[str, Any]):
+    for name in ("blocks file", "registry", "environment production", "Prefect server", "repository"):
+        assert examined[name]["verdict"] == "missing", name
+        assert examined[name]["next"], name
+
+
+def test_what_is_there_is_found_beside_what_is_missing(examined: dict[str, Any]):
+    assert examined["journal"]["verdict"] == "ok"
+    assert examined["abandoned rollouts"]["evidence"] == "none"
+
+
+def test_it_sees_on_which_address_a_server_listens():
+    with socket.create_server(("127.0.0.1", 0)) as private, socket.create_server(("0.0.0.0", 0)) as public:  # noqa: S104  for a moment
+        [here], [everywhere] = _listening(private.getsockname()[1]), _listening(public.getsockname()[1])
+    assert (here, _is_loopback(here)) == ("127.0.0.1", True)
+    assert (everywhere, _is_loopback(everywhere)) == ("0.0.0.0", False)  # noqa: S104
+
+
+def test_a_steward_that_does_not_look_is_worth_a_look(examined: dict[str, Any]):
+    assert examined["steward"]["verdict"] == "look"
+    assert "none has ever run here" in examined["steward"]["evidence"]
+
+
+def test_a_steward_that_looks_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GREENROOM_WORK_DIR", str(tmp_path))
+    beat(settings())
+    assert Examination(settings())._steward("steward").verdict == "ok"
