@@ -1,0 +1,69 @@
+# Greenroom: `make demo` shows the whole thing, `make test` proves it. Everything lands in .venv/ and .greenroom/.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ROOM   := .greenroom
+
+# Names of the tools come before whatever a person's shell has first on its path.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check docs-check test-fast test test-exhaustive demo demo-down bench-rollout bench-proxy chaos lock clean
+
+help: ## what can be asked for
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Python packages from the lock, then what the machine needs (Docker engine, registry, Chromium)
+	$(BIN)/python -m deployments.machine
+
+# Rebuilt only when the lock or the project's own metadata changes.
+$(READY): requirements-dev.txt pyproject.toml
+	@bash deployments/create_venv.sh $(PYTHON) $(VENV)
+	@touch $(READY)
+
+check: $(READY) ## formatting, lint, types, layers, documentation links
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs-check
+
+docs-check: $(READY) ## every link in the documentation leads somewhere, every command it names exists
+	$(BIN)/pytest tests/test_documentation.py
+
+test-fast: $(READY) ## under a minute; needs neither Docker nor a server
+	$(BIN)/pytest -n auto --dist worksteal -m "not docker and not prefect and not browser and not processes"
+
+# Without an engine the tests still run, and say by name what they left out; GREENROOM_TEST_ALL=1 makes that a failure.
+test: $(READY) ## everything but what is exhaustive; says by name what it leaves out
+	-$(BIN)/python -m deployments.machine
+	$(BIN)/pytest -m "not exhaustive"
+
+test-exhaustive: setup ## killed before every single side effect of every verb; a second Docker engine that dies (root)
+	$(BIN)/pytest -m exhaustive
+
+demo: setup ## a commit goes to production, a bad one comes back by itself (CI=1: nobody is asked)
+	$(BIN)/python -m deployments.demo
+
+demo-down: $(READY) ## end and remove what a demo left running
+	$(BIN)/python -m deployments.demo --down
+
+bench-rollout: setup ## twenty redeployments under load; the last line is one JSON object
+	$(BIN)/python -m bench.rollout --redeploys 20 --rate 200
+
+chaos: setup ## everything is killed everywhere under load; the last line is one JSON object (CHAOS="--help" tells more)
+	$(BIN)/python -m tests.chaos $(CHAOS)
+
+bench-proxy: $(READY) ## requests lost when Traefik is killed, one instance against two; the last line is one JSON object
+	$(BIN)/python -m bench.proxy_kill
+
+# No index addresses in the lock: versions and hashes are enough.
+lock: $(READY) ## resolve the dependencies anew and write versions and hashes
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o requirements-dev.txt
+
+clean: ## what setup, tests and demo made inside this folder
+	rm -rf $(VENV) $(ROOM) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

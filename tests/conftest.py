@@ -1,0 +1,68 @@
+"""What a machine cannot run is left out by name; GREENROOM_TEST_ALL=1 makes leaving anything out a failure."""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from delivery.errors import DeliveryError
+from deployments.machine import engine_client
+
+CHROMIUM = Path(os.environ.get("CHROMIUM_PATH") or "/usr/bin/chromium")
+
+
+@cache
+def _why_no_docker() -> str | None:
+    """None when an engine answers. Asked once, and only when a test wants one."""
+    try:
+        engine_client(timeout_seconds=10).close()
+    except DeliveryError as error:
+        return str(error)
+    return None
+
+
+@cache
+def _why_no_browser() -> str | None:
+    return None if CHROMIUM.exists() else f"There is no browser at {CHROMIUM}. Next: run `make setup`, or set CHROMIUM_PATH."
+
+
+WHY_NOT: dict[str, Callable[[], str | None]] = {"docker": _why_no_docker, "browser": _why_no_browser}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    deselected = config.getoption("markexpr")
+    for marker, why_not in WHY_NOT.items():
+        wanting = [item for item in items if item.get_closest_marker(marker)]
+        # `-m "not docker"` is a choice, not something that this machine lacks.
+        if wanting and f"not {marker}" not in deselected and (reason := why_not()):
+            for item in wanting:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if not skipped:
+        return
+    terminalreporter.section("left out")
+    by_reason: dict[str, list[str]] = {}
+    for report in skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        by_reason.setdefault(reason.removeprefix("Skipped: "), []).append(report.nodeid)
+    for reason, names in by_reason.items():
+        terminalreporter.write_line(reason)
+        for name in names:
+            terminalreporter.write_line(f"  {name}")
+    if _must_run_all():
+        terminalreporter.write_line(f"GREENROOM_TEST_ALL=1: {len(skipped)} tests were left out, so this run fails.", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if exitstatus == pytest.ExitCode.OK and _must_run_all() and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _must_run_all() -> bool:
+    return os.environ.get("GREENROOM_TEST_ALL") == "1"
