@@ -119,6 +119,26 @@ class TraefikRoutes(BaseModel):
         self._confirm(document, token)
         return wanted
 
+    def wait_until_served(self, release: str, token: Token) -> None:
+        """Returns when no Traefik that is up keeps a replica of this release from its users; they should be well already.
+
+        A replica that was made anew may have got the address of the one that died. Then the routing says what it said before, Traefik does
+        not read it again, and the address stays out until the next health check, which may wait for one that is under way.
+
+        Raises `StaleFence`; `TransientError` when it takes longer than such checks may.
+        """
+        deadline = time.monotonic() + self.confirm_seconds + self.health_interval_seconds + self.health_timeout_seconds
+        pause = _FIRST_POLL_SECONDS
+        while out := {url for shown in self._admin.shown(self.environment) for url in shown.kept_out(release)}:
+            self.require(token)
+            if time.monotonic() > deadline:
+                raise TransientError(
+                    f"Traefik keeps {', '.join(sorted(out))} of {release} from its users, though Greenroom finds it well.",
+                    next="look whether Traefik reaches these addresses, and at what their health path answers.",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL_SECONDS)
+
     def repair(self) -> bool:
         """Puts Traefik's files of this environment back where they are missing or broken, and tells whether it had to. Cheap, needs no
         token and may be called at any time: a file that is whole stays as it is, and moving users is left to whoever holds the token.

@@ -27,6 +27,16 @@ class Shown:
             {name: _service_shape(service) for name, service in self.services.items()},
         )
 
+    def kept_out(self, release: str) -> list[str]:
+        """The release's replicas that this instance's own health checks keep from users, by URL."""
+        return sorted(
+            url
+            for name, service in self.services.items()
+            if name.split(".", 2)[2:] == [release]
+            for url, status in service.get("serverStatus", {}).items()
+            if status != "UP"
+        )
+
     def refuse_disabled(self) -> None:
         """Raises `DeliveryError` for what Traefik has read and does not serve."""
         for name, thing in {**self.services, **self.routers}.items():

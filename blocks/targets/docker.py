@@ -202,8 +202,9 @@ class DockerTarget(Block):
     # ---- starting
 
     def launch(self, release: Release, *, variables: Mapping[str, str], token: Token) -> None:
-        """A replica that runs as wanted is kept, any other is made anew: so it also brings back replicas that have died, and tells
-        Traefik where they are now. Raises `DeliveryError` with the last lines of a replica that does not get well.
+        """A replica that runs as wanted is kept, any other is made anew: so it also brings back replicas that have died. Traefik is told
+        where they are now, and sends users to each when this returns. Raises `DeliveryError` with the last lines of a replica that does
+        not get well.
         """
         self.traffic.claim(token)
         wanted = self._replicas.wanted(release, variables, token)
@@ -211,6 +212,7 @@ class DockerTarget(Block):
         self._replicas.bring_up(release, wanted, token)
         if release.id in self.traffic.state().releases:
             self._routing.route(token, lambda shares: shares, known=(release,))
+            self.traffic.wait_until_served(release.id, token)
 
     # ---- moving users
 

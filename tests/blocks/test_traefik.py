@@ -322,6 +322,49 @@ def test_real_traefik_shows_the_weights_it_was_told(traefik: Traefik, traefik_sa
     assert httpx.get(f"{traefik.url('users')}/apix").status_code == 404
 
 
+def test_users_are_waited_for_until_traefik_sends_them_to_a_replica_that_got_well(
+    traefik: Traefik, traefik_says: Said, another_says: Said
+) -> None:
+    here = real(traefik, environment="healing")
+    mine = replace(token(), environment="healing")
+    both = release(100, api=api(traefik_says.url, another_says.url, prefixes=("/healing",)))
+    here.apply(mine, lambda state: replace(state, releases={BLUE: both}))
+    another_says.code = 503
+
+    def kept_out() -> bool:
+        [shown] = here._admin.shown("healing")
+        return shown.kept_out(BLUE) == [another_says.url]
+
+    wait_until(kept_out, what="Traefik to keep the sick one out", seconds=10)
+    asked = threading.Event()
+
+    def heal() -> None:
+        asked.wait(10)
+        another_says.code = 200
+
+    healing = threading.Thread(target=heal)
+    healing.start()
+    # The same routing again: Traefik does not read it anew, and only its next check takes the replica in.
+    here.apply(mine, lambda state: state)
+    asked.set()
+    here.wait_until_served(BLUE, mine)
+    healing.join()
+    assert not kept_out()
+    here.apply(mine, lambda state: replace(state, releases={}))
+
+
+def test_a_replica_that_traefik_goes_on_to_find_sick_is_named(tmp_path: Path, traefik_says: Said) -> None:
+    quick = routes(tmp_path, admin_url=traefik_says.url, health_timeout_seconds=0.1, health_interval_seconds=0.1)
+    traefik_says.shows(quick, GOOD, serverStatus={"http://b:1": "DOWN", "http://b:2": "UP"})
+    quick.claim(token(2))
+    with pytest.raises(TransientError, match=r"keeps http://b:1 of v1\.0\.0-aaaaaaaa from its users"):
+        quick.wait_until_served(BLUE, token(2))
+    with pytest.raises(StaleFence):
+        quick.wait_until_served(BLUE, token(1))
+    traefik_says.shows(quick, GOOD, serverStatus={"http://b:1": "UP"})
+    quick.wait_until_served(BLUE, token(2))
+
+
 def test_real_traefik_forgets_an_environment_that_serves_nobody(traefik: Traefik, traefik_says: Said) -> None:
     here = real(traefik, environment="gone")
     here.apply(replace(token(), environment="gone"), lambda state: replace(state, releases={BLUE: release(100, api=api(traefik_says.url))}))
