@@ -108,7 +108,7 @@ class Bench:
         """The longest of the web services' starts plus the longest of the workers', since they come one after the other."""
         longest = {"web": 0.0, "worker": 0.0}
         labels = [f"greenroom.environment={self.name}", f"greenroom.release={release.id}"]
-        for container in self._stand.engine.containers.list(filters={"label": labels}):
+        for container in self._stand.engine.containers.list(filters={"label": labels}, ignore_removed=True):
             said = container.logs(timestamps=True, tail="all").splitlines()
             serves = next(line for line in said if any(word in line for word in SERVES)).split()[0].decode()
             began = container.attrs["State"]["StartedAt"]

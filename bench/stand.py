@@ -127,7 +127,9 @@ class Stand:
         # The twin first, since a whole one would keep the routes.
         for file in (f"{environment}~.yml", f"{environment}.yml"):
             (self.traefik.dynamic_directory / file).unlink(missing_ok=True)
-        for container in self.engine.containers.list(all=True, filters={"label": f"greenroom.environment={environment}"}):
+        for container in self.engine.containers.list(
+            all=True, filters={"label": f"greenroom.environment={environment}"}, ignore_removed=True
+        ):
             container.remove(force=True, v=True)
         for network in self.engine.networks.list(filters={"label": f"greenroom.environment={environment}"}):
             network.remove()

@@ -146,7 +146,7 @@ class LocalInstallation:
     def containers(self, environment: str, service: str | None = None) -> list[Container]:
         """The application's containers of an environment, those that have ended included."""
         labels = [f"greenroom.environment={environment}"] + ([f"greenroom.service={service}"] if service else [])
-        found: list[Container] = engine_client().containers.list(all=True, filters={"label": labels})
+        found: list[Container] = engine_client().containers.list(all=True, filters={"label": labels}, ignore_removed=True)
         return found
 
     def images_of(self, environment: str) -> dict[str, set[ImageRef]]:
@@ -190,7 +190,7 @@ class LocalInstallation:
         # A run that was ended in its end-to-end tests could not take away what it had started.
         for commit in self._commits():
             left: dict[str, str | list[str] | bool] = {"label": f"greenroom.e2e={commit}"}
-            for container in engine.containers.list(all=True, filters=left):
+            for container in engine.containers.list(all=True, filters=left, ignore_removed=True):
                 container.remove(force=True)
             for network in engine.networks.list(filters=left):
                 network.remove()

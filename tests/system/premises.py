@@ -277,7 +277,7 @@ def new_installation(folder: Path, cache: Path, proxy: FaultProxy, ports: Mappin
 def installations_of_others() -> list[str]:
     """Containers and networks of these environments: nobody but another installation can have made them."""
     engine = engine_client()
-    found = [container.name or "" for container in engine.containers.list(all=True)]
+    found = [container.name or "" for container in engine.containers.list(all=True, ignore_removed=True)]
     found += [network.name or "" for network in engine.networks.list()]
     engine.close()
     ours = ["greenroom-prefect", *(prefix for environment in ENVIRONMENTS for prefix in (f"gr-{environment}-", f"greenroom-{environment}"))]

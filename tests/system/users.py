@@ -59,5 +59,6 @@ class Users:
         return Request(f"{self._url}{path}", label=path)
 
     def _note(self, answer: Answer, reply: Reply) -> None:
-        failure = f"{answer.label} at {time.strftime('%H:%M:%S')}: {answer.status or answer.error}" if answer.failed else None
+        told = f"{answer.status or answer.error} {reply.body[:120]!r}"
+        failure = f"{answer.label} at {time.strftime('%H:%M:%S')}: {told}" if answer.failed else None
         self._got.append(Got(time.monotonic(), reply.headers.get(VERSION_HEADER, ""), failure))

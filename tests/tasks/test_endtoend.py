@@ -107,7 +107,7 @@ class Scene:
 
     def left(self, engine: docker.DockerClient) -> list[object]:
         mine = {"label": f"{LABEL}={self.source.sha}"}
-        return [*engine.containers.list(all=True, filters=mine), *engine.networks.list(filters=mine)]
+        return [*engine.containers.list(all=True, filters=mine, ignore_removed=True), *engine.networks.list(filters=mine)]
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_what_a_killed_run_left_is_removed_after_an_hour_and_not_before(engine: 
     old, young = leave(3700), leave(60)
     sweep(engine)
     try:
-        assert [c.id for c in engine.containers.list(all=True, filters={"label": f"{LABEL}={mark}"})] == [young[0]]
+        assert [c.id for c in engine.containers.list(all=True, filters={"label": f"{LABEL}={mark}"}, ignore_removed=True)] == [young[0]]
         assert [n.id for n in engine.networks.list(filters={"label": f"{LABEL}={mark}"})] == [young[1]]
     finally:
         engine.containers.get(young[0]).remove(force=True)

@@ -79,7 +79,7 @@ class OwnEngine:
         if self._process.poll() is not None:
             self.start()
         with contextlib.closing(self.client()) as client:
-            for container in client.containers.list(all=True):
+            for container in client.containers.list(all=True, ignore_removed=True):
                 container.remove(force=True, v=True)
             client.networks.prune()
         self._process.terminate()

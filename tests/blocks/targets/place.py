@@ -48,7 +48,9 @@ class Place:
     def containers(self, **labels: str) -> list[Container]:
         wanted = {"environment": self.name, **labels}
         return sorted(
-            self.stand.engine.containers.list(all=True, filters={"label": [f"greenroom.{key}={value}" for key, value in wanted.items()]}),
+            self.stand.engine.containers.list(
+                all=True, filters={"label": [f"greenroom.{key}={value}" for key, value in wanted.items()]}, ignore_removed=True
+            ),
             key=lambda container: str(container.name),
         )
 

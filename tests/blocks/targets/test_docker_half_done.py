@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from docker.models.containers import Container
 
 from bench.stand import token, web, worker
 from blocks.engine import Engine
+from blocks.registry_pause import with_pauses
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
 from delivery.image import ImageRef
 from delivery.release import Release
@@ -336,11 +338,18 @@ def test_a_registry_in_trouble_is_worth_another_try(place: Place, shaky: FaultPr
 
 
 def test_a_registry_that_asks_for_a_pause_gets_it(
-    place: Place, shaky: FaultProxy, release: Release, caplog: pytest.LogCaptureFixture
+    place: Place, shaky: FaultProxy, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shaky.faults.append(Fault("GET|HEAD", "/manifests/", 429, times=2, headers=(("Retry-After", "1"),)))
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        shaky.faults.clear()
+
+    monkeypatch.setattr("blocks.engine.with_pauses", partial(with_pauses, sleep=sleep))
+    shaky.faults.append(Fault("GET|HEAD", "/manifests/", 429, times=99, headers=(("Retry-After", "1"),)))
     place.target.prepare(release, place.token)
-    assert "It is asked again in 1 s." in caplog.text
+    assert naps == [1.0]
 
 
 def test_a_registry_that_refuses_the_login_is_not_asked_again(place: Place, shaky: FaultProxy, release: Release) -> None:

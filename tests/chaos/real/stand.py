@@ -91,7 +91,7 @@ class ChaosStand(Stand):
         """Ends and removes exactly what this stand made, as far as it came."""
         for environment in self._environments:
             self.clear(environment)
-        for container in self.engine.containers.list(all=True, filters={"label": f"greenroom.chaos={self.name}"}):
+        for container in self.engine.containers.list(all=True, filters={"label": f"greenroom.chaos={self.name}"}, ignore_removed=True):
             container.remove(force=True, v=True)
         for network in self.engine.networks.list(names=[f"^{self.name}$"]):
             network.remove()

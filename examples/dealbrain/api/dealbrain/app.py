@@ -113,8 +113,8 @@ async def _pools(app: FastAPI) -> AsyncIterator[None]:
     app.state.redis = Redis.from_url(
         settings.redis_url,
         max_connections=32,
-        socket_timeout=2,
-        socket_connect_timeout=2,
+        socket_timeout=4,
+        socket_connect_timeout=4,
     )
     yield
     await app.state.redis.aclose()

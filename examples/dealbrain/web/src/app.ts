@@ -5,7 +5,8 @@ import { renderPage, type Listing } from './page';
 import type { Settings } from './settings';
 import { Upstream } from './upstream';
 
-const HEALTH_WITHIN_MS = 1500;
+// More than the API's own patience with its database, less than whoever asks us waits.
+const HEALTH_WITHIN_MS = 4500;
 
 /** The HTTP server and the way it leaves. */
 export class App {
