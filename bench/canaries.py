@@ -72,34 +72,34 @@ def draw(rng: np.random.Generator, world: World, *, rps: float, weight: float, c
 
 def healthy(cell: str, canaries: int) -> Canaries:
     """`fa/<scenario>/<base error rate>/<rps>/<weight>`: both colours are alike, in ways that tempt a judge."""
-    _, scenario, base, requests, share = cell.split("/")
+    _, name, base, requests, share = cell.split("/")
     rng, rate = generator(cell), float(base)
-    drawn = draw(rng, _scenario(rng, scenario, rate, canaries), rps=float(requests), weight=float(share), canaries=canaries)
-    if scenario != "clump10":
+    drawn = draw(rng, scenario(rng, name, rate, canaries), rps=float(requests), weight=float(share), canaries=canaries)
+    if name != "clump10":
         return drawn
     clumped = generator(f"{cell}/c")
     x_g = clumps(clumped, drawn.n_g, rate)
     return replace(drawn, x_g=x_g, x_b=clumps(clumped, drawn.n_b, rate))
 
 
-def _scenario(rng: np.random.Generator, scenario: str, rate: float, canaries: int) -> World:
+def scenario(rng: np.random.Generator, name: str, rate: float, canaries: int) -> World:
     shape = (canaries, LOOKS)
-    if scenario in ("iid", "clump10"):
+    if name in ("iid", "clump10"):
         return World(rate, rate)
-    if scenario == "diurnal":
+    if name == "diurnal":
         way = np.linspace(0, 1, LOOKS)
         errors, scale = rate * (1 + 4 * way), 1 + 0.6 * way
         return World(errors, errors, scale, scale, load=1 + 2 * way)
-    if scenario == "shared_burst":
+    if name == "shared_burst":
         hit, added, slower = rng.random(shape) < 0.05, rng.uniform(0.05, 0.30, shape), rng.uniform(1.5, 3.0, shape)
         errors, scale = rate + hit * added, np.where(hit, slower, 1.0)
         return World(errors, errors, scale, scale)
-    if scenario in ("noise_10_3", "noise_30_5"):
-        on_errors, on_latency = (0.10, 0.03) if scenario == "noise_10_3" else (0.30, 0.05)
+    if name in ("noise_10_3", "noise_30_5"):
+        on_errors, on_latency = (0.10, 0.03) if name == "noise_10_3" else (0.30, 0.05)
         p_b, p_g = (rate * np.exp(on_errors / sqrt(2) * rng.standard_normal(shape)) for _ in range(2))
         scale_b, scale_g = (np.exp(on_latency / sqrt(2) * rng.standard_normal(shape)) for _ in range(2))
         return World(p_g, p_b, scale_g, scale_b)
-    raise ValueError(f"unknown scenario {scenario}")
+    raise ValueError(f"unknown scenario {name}")
 
 
 def clumps(rng: np.random.Generator, requests: Numbers, rate: float) -> Numbers:
