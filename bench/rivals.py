@@ -44,10 +44,11 @@ def _high(green: Numbers, blue: Numbers) -> Numbers:
     z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     found = []
     for canary, differences in enumerate(pairs):
-        _, ties = np.unique(np.concatenate([green[canary], blue[canary]]), return_counts=True)
+        # Shifted against one another, as at the bound of the interval, only ties within a colour are left.
+        ties = np.concatenate([np.unique(colour[canary], return_counts=True)[1] for colour in (green, blue)])
         sigma = sqrt(n * n / 12 * ((2 * n + 1) - float(np.sum(ties**3.0 - ties)) / (2 * n * (2 * n - 1))))
         lower = differences[max(n * n - ceil(n * n / 2 + 0.5 + z * sigma), 0)]
-        same = len(ties) == 1 or np.array_equal(green[canary], blue[canary])
+        same = np.array_equal(green[canary], blue[canary])
         found.append(not same and lower > TOLERANCE * abs(middle[canary]))
     return np.asarray(np.array(found) & (green.mean(axis=1) >= blue.mean(axis=1)))
 
