@@ -181,6 +181,28 @@ def replay_triggers(
     print_firings(file)
 
 
+@replay.command("judge")
+def replay_judge(
+    file: Annotated[Path, typer.Argument(help="Canaries as JSON lines; - reads standard input.", metavar="FILE", allow_dash=True)],
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Go on after a final verdict, to see what would have followed.")] = False,
+) -> None:
+    """What would the judge have said at each look? Prints {"verdict": …, "evidence": odds against chance, "reason": text}, a line per look.
+
+    The verdict is CONTINUE, HOLD, PROMOTE, ROLLBACK or INCONCLUSIVE, decided without later looks. After one of the last three the
+    canary's remaining looks are not printed, unless --keep-going is given: then PROMOTE and INCONCLUSIVE may still become ROLLBACK,
+    which stays.
+
+    A line {"context": {"look_seconds", "looks_planned", "bounds", "base", "alpha", "promotion_enabled", "aa"}} starts a canary. Bounds are
+    in seconds, base has blue's shares per bucket before the canary, aa is null or a list of {"n_1", "n_2", "x_1", "x_2"}: looks at two
+    halves of blue. Each following line is a look {"look", "seconds", "n_g", "n_b", "x_g", "x_b", "h_g", "h_b", "groups", "gauges"}:
+    requests, errors and counts per bucket (not cumulative, the last one +Inf) of green and blue. Memory gauges are shares of the limit,
+    or percentages.
+    """
+    from cli.replay_judge import print_verdicts
+
+    print_verdicts(file, keep_going=keep_going)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code: 0 done, 1 a failed act, 2 refused input, 130 interrupted.
 

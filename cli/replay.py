@@ -40,59 +40,60 @@ def _cases(file: Path) -> tuple[str, list[Any]]:
 
 def _parsed(case: Any, *, where: str) -> tuple[int | str, Trigger, list[Sample]]:
     """Keys that say what somebody expects are not looked at."""
-    identity = _field(case, "id", where=where)
+    identity = field_of(case, "id", where=where)
     if not isinstance(identity, int | str):
-        raise _refused(where, "id", identity, "a number or a string")
-    rule = _field(case, "rule", where=where)
+        raise refused(where, "id", identity, "a number or a string")
+    rule = field_of(case, "rule", where=where)
     here = f"{where}.rule"
-    metric = _field(rule, "metric", where=here)
+    metric = field_of(rule, "metric", where=here)
     if metric not in get_args(Metric):
-        raise _refused(here, "metric", metric, f"one of {', '.join(get_args(Metric))}")
-    if (operator := _field(rule, "op", where=here, default=">")) != ">":
-        raise _refused(here, "op", operator, "'>'")
-    gap = _field(rule, "max_gap_s", where=here, default=None)
+        raise refused(here, "metric", metric, f"one of {', '.join(get_args(Metric))}")
+    if (operator := field_of(rule, "op", where=here, default=">")) != ">":
+        raise refused(here, "op", operator, "'>'")
+    gap = field_of(rule, "max_gap_s", where=here, default=None)
     trigger = Trigger(
         metric=metric,
-        threshold=_number(_field(rule, "threshold", where=here), where=f"{here}.threshold"),
-        for_seconds=_number(_field(rule, "for_s", where=here), where=f"{here}.for_s"),
-        **({} if gap is None else {"max_gap_seconds": _number(gap, where=f"{here}.max_gap_s")}),
+        threshold=as_number(field_of(rule, "threshold", where=here), where=f"{here}.threshold"),
+        for_seconds=as_number(field_of(rule, "for_s", where=here), where=f"{here}.for_s"),
+        **({} if gap is None else {"max_gap_seconds": as_number(gap, where=f"{here}.max_gap_s")}),
     )
-    samples = _field(case, "samples", where=where)
+    samples = field_of(case, "samples", where=where)
     if not isinstance(samples, list):
-        raise _refused(where, "samples", samples, "a list of [seconds, value]")
+        raise refused(where, "samples", samples, "a list of [seconds, value]")
     return identity, trigger, [_sample(sample, where=f"{where}.samples[{index}]") for index, sample in enumerate(samples)]
 
 
 def _sample(sample: Any, *, where: str) -> Sample:
     if not isinstance(sample, list) or len(sample) != 2:
-        raise InvalidSettings(f"{where}: got {_shown(sample)}, expected [seconds, value or null].", next="correct the file.")
+        raise InvalidSettings(f"{where}: got {shown(sample)}, expected [seconds, value or null].", next="correct the file.")
     at, value = sample
-    return Sample(_number(at, where=where), None if value is None else _number(value, where=where, may_be_nan=True))
+    return Sample(as_number(at, where=where), None if value is None else as_number(value, where=where, may_be_nan=True))
 
 
 _MISSING = object()
 
 
-def _field(document: Any, key: str, *, where: str, default: Any = _MISSING) -> Any:
+def field_of(document: Any, key: str, *, where: str, default: Any = _MISSING) -> Any:
     if not isinstance(document, Mapping):
-        raise InvalidSettings(f"{where}: got {_shown(document)}, expected an object.", next="correct the file.")
+        raise InvalidSettings(f"{where}: got {shown(document)}, expected an object.", next="correct the file.")
     value = document.get(key, default)
     if value is _MISSING:
         raise InvalidSettings(f"{where}: got no {key}, expected one.", next="correct the file.")
     return value
 
 
-def _number(value: Any, *, where: str, may_be_nan: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or (not may_be_nan and not math.isfinite(value)):
-        raise InvalidSettings(f"{where}: got {_shown(value)}, expected a number.", next="correct the file.")
+def as_number(value: Any, *, where: str, may_be_nan: bool = False, may_be_infinite: bool = False) -> float:
+    usual = not isinstance(value, bool) and isinstance(value, int | float)
+    if not usual or (math.isnan(value) and not may_be_nan) or (math.isinf(value) and not (may_be_nan or may_be_infinite)):
+        raise InvalidSettings(f"{where}: got {shown(value)}, expected a number.", next="correct the file.")
     return float(value)
 
 
-def _refused(where: str, key: str, got: Any, expected: str) -> InvalidSettings:
-    return InvalidSettings(f"{where}.{key}: got {_shown(got)}, expected {expected}.", next="correct the file.")
+def refused(where: str, key: str, got: Any, expected: str) -> InvalidSettings:
+    return InvalidSettings(f"{where}.{key}: got {shown(got)}, expected {expected}.", next="correct the file.")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)[:80]
 
 
