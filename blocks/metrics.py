@@ -1,6 +1,8 @@
 """Requests and latencies per release, as Traefik counted them."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
 
 from prefect.blocks.core import Block
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +21,11 @@ _REQUESTS, _BUCKET = "traefik_service_requests_total", "traefik_service_request_
 _STARTED = "process_start_time_seconds"
 
 
+T = TypeVar("T")
+# A release's id and the name of one of its services.
+Owner = tuple[str, str]
+
+
 class TraefikMetrics(Block):
     """Reads the counters of one environment from Traefik's Prometheus endpoint, summed over its instances.
 
@@ -35,15 +42,16 @@ class TraefikMetrics(Block):
         default=(), description="Where further instances answer that share the entry points with the first."
     )
 
-    # By process (its address, and when it started) and release: what it had counted when it was last asked.
-    _counted: dict[tuple[str, float | None], dict[str, Counters]] = PrivateAttr(default_factory=dict)
+    # By process (its address, and when it started), release and service: what it had counted when it was last asked.
+    _counted: dict[tuple[str, float | None], dict[Owner, Counters]] = PrivateAttr(default_factory=dict)
 
     def scrape(self, releases: Iterable[Release]) -> Mapping[str, Counters]:
-        """Each release's counters by its id, summed over its web services and Traefik's instances; a release that has had no request is
-        absent. An instance that is down serves nobody and counts no more; one that is silent makes the whole unknown: `TransientError`.
+        """Each release's counters by its id, summed over its web services (its parts) and Traefik's instances; a release that has had no
+        request is absent. An instance that is down serves nobody and counts no more; one that is silent makes the whole unknown:
+        `TransientError`.
         """
         owners = {
-            f"{traefik_service(self.environment, service.name, release.id)}@file": release.id
+            f"{traefik_service(self.environment, service.name, release.id)}@file": (release.id, service.name)
             for release in releases
             for service in release.services
             if service.takes_requests
@@ -56,9 +64,14 @@ class TraefikMetrics(Block):
                 raise TransientError(
                     f"Traefik's metrics cannot be read ({type(broken).__name__}), {so}.", next=f"look what answers at {url}/metrics."
                 ) from None
-        wanted = {*owners.values()}
-        parts = [(release, counters) for one in self._counted.values() for release, counters in one.items() if release in wanted]
-        return {release: _sum(counters for owner, counters in parts if owner == release) for release in {owner for owner, _ in parts}}
+        found: dict[str, list[Counters]] = {}
+        for owner in owners.values():
+            for counted in self._counted.values():
+                if owner in counted:
+                    release, service = owner
+                    alone = counted[owner]
+                    found.setdefault(release, []).append(replace(alone, parts={service: alone}))
+        return {release: Counters.sum(counters) for release, counters in found.items()}
 
 
 def _started(exposition: str) -> float | None:
@@ -67,23 +80,12 @@ def _started(exposition: str) -> float | None:
     return float(said.split()[1]) if said else None
 
 
-def _sum(parts: Iterable[Counters]) -> Counters:
-    codes: dict[int, float] = {}
-    buckets: dict[float, float] = {}
-    for part in parts:
-        for code, counted in part.by_code.items():
-            codes[code] = codes.get(code, 0.0) + counted
-        for bound, counted in part.buckets.items():
-            buckets[bound] = buckets.get(bound, 0.0) + counted
-    return Counters(codes, buckets)
-
-
-def count(exposition: str, owners: Mapping[str, str]) -> dict[str, Counters]:
+def count(exposition: str, owners: Mapping[str, T]) -> dict[T, Counters]:
     """Counters by owner, from Prometheus' text format; `owners` maps Traefik services to whom they are counted for. Raises `ValueError`
     for a text in another format.
     """
-    codes: dict[str, dict[int, float]] = {}
-    buckets: dict[str, dict[float, float]] = {}
+    codes: dict[T, dict[int, float]] = {}
+    buckets: dict[T, dict[float, float]] = {}
     # Four fifths of the page are about other things, and parsing is what costs.
     wanted = "\n".join(line for line in exposition.splitlines() if line.startswith((f"{_REQUESTS}{{", f"{_BUCKET}{{")))
     for family in text_string_to_metric_families(f"{wanted}\n"):

@@ -26,7 +26,7 @@ def grown(before: Mapping[str, Counters], now: Mapping[str, Counters]) -> tuple[
     time only gives its starting point. One whose counters contradict themselves is left out of this look.
     """
     parts = [growth(before[name], counters) for name, counters in now.items() if name in before]
-    return _summed(part for part in parts if part is not None), {**before, **now}
+    return Counters.sum(part for part in parts if part is not None), {**before, **now}
 
 
 def counts(growths: Counters, bounds: Iterable[float]) -> Counts:
@@ -42,14 +42,3 @@ def common_bounds(*colours: Counters) -> tuple[float, ...]:
     """The finite bucket bounds that all have, rising; those of one only melt into their neighbours."""
     shared = set.intersection(*(set(counters.buckets) for counters in colours))
     return tuple(sorted(bound for bound in shared if math.isfinite(bound)))
-
-
-def _summed(parts: Iterable[Counters]) -> Counters:
-    codes: dict[int, float] = {}
-    buckets: dict[float, float] = {}
-    for part in parts:
-        for code, count in part.by_code.items():
-            codes[code] = codes.get(code, 0.0) + count
-        for bound, count in part.buckets.items():
-            buckets[bound] = buckets.get(bound, 0.0) + count
-    return Counters(codes, buckets)

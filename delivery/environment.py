@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from delivery.application import STRICT
+from delivery.canary import JudgePolicy
 from delivery.errors import InvalidSettings
 from delivery.triggers import Trigger
 
@@ -81,6 +82,58 @@ class WatchSettings:
 
 
 @dataclass(frozen=True)
+class JudgeSettings:
+    """Compares green with blue while both have users, every `look_seconds` (a whole number of scrapes), and sends everybody back as soon as
+    the evidence suffices. `alpha` bounds how often a release that is not worse is ever sent back. The first `warm_up_seconds` excuse slow
+    answers, never errors. With `promote_early` a watch ends as soon as green is shown to be no worse by more than the margins (fractions:
+    of errors, of answers slower than about blue's p95, than about its median).
+
+    `error_noise` and `latency_noise` are the standard deviations of the healthy log ratios between two alike versions from look to look.
+    """
+
+    __pydantic_config__ = STRICT
+
+    enabled: bool = True
+    look_seconds: float = 15.0
+    alpha: float = 0.01
+    warm_up_seconds: float = 60.0
+    promote_early: bool = False
+    error_margin: float = 0.005
+    slow_margin: float = 0.02
+    median_margin: float = 0.05
+    error_noise: float = 0.15
+    latency_noise: float = 0.03
+
+    def problems(self) -> tuple[str, ...]:
+        """Everything that cannot be meant, as sentences `key: got …, expected …`."""
+        found = []
+        if self.look_seconds <= 0:
+            found.append(f"judge.look_seconds: got {self.look_seconds:g}, expected more than 0")
+        if self.warm_up_seconds < 0:
+            found.append(f"judge.warm_up_seconds: got {self.warm_up_seconds:g}, expected 0 or more")
+        fractions = {key: getattr(self, key) for key in ("alpha", "error_margin", "slow_margin", "median_margin")}
+        deviations = {key: getattr(self, key) for key in ("error_noise", "latency_noise")}
+        found += [f"judge.{key}: got {one:g}, expected a fraction between 0 and 1" for key, one in fractions.items() if not 0 < one < 1]
+        found += [
+            f"judge.{key}: got {one:g}, expected a standard deviation from 0 to below 1"
+            for key, one in deviations.items()
+            if not 0 <= one < 1
+        ]
+        return tuple(found)
+
+    def policy(self) -> JudgePolicy:
+        return JudgePolicy(
+            alpha=self.alpha,
+            warm_up_seconds=self.warm_up_seconds,
+            error_margin=self.error_margin,
+            slow_margin=self.slow_margin,
+            median_margin=self.median_margin,
+            error_noise=self.error_noise,
+            latency_noise=self.latency_noise,
+        )
+
+
+@dataclass(frozen=True)
 class Deadlines:
     """How long one attempt at a step may take, in seconds."""
 
@@ -112,6 +165,7 @@ class Environment:
     approval: ApprovalPolicy = ApprovalPolicy()
     traffic: Traffic = Traffic()
     watch: WatchSettings = WatchSettings()
+    judge: JudgeSettings = JudgeSettings()
     deadlines: Deadlines = Deadlines()
     prove: Proving = Proving()
     trigger: tuple[Trigger, ...] = ()
@@ -143,6 +197,7 @@ class Environment:
             found.append(f"watch.interval_seconds: got {self.watch.interval_seconds}, expected more than 0")
         if self.watch.window_seconds < self.watch.interval_seconds:
             found.append(f"watch.window_seconds: got {self.watch.window_seconds}, expected at least interval_seconds")
+        found += self.judge.problems()
         if self.approval.quorum < 1:
             found.append(f"approval.quorum: got {self.approval.quorum}, expected 1 or more")
         if self.approval.expires_hours <= 0:

@@ -1,6 +1,6 @@
 """Being well or sick as values; only being broken is an exception."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from delivery.application import STRICT
@@ -45,11 +45,28 @@ class Counters:
     """Requests of one release since its counters began, as its traffic layer counted them.
 
     `by_code` maps an HTTP status to a count; `buckets` maps an upper bound in seconds to a cumulative count (the last one is +Inf);
-    a client that left early (499) is not in `by_code`.
+    a client that left early (499) is not in `by_code`. `parts` are the same counters for each part of the release that is counted by
+    itself (its services), by name.
     """
 
     by_code: Mapping[int, float] = field(default_factory=dict)
     buckets: Mapping[float, float] = field(default_factory=dict)
+    parts: Mapping[str, "Counters"] = field(default_factory=dict)
+
+    @classmethod
+    def sum(cls, counters: Iterable["Counters"]) -> "Counters":
+        """Of several sources, or of several growths one after the other."""
+        codes: dict[int, float] = {}
+        buckets: dict[float, float] = {}
+        parts: dict[str, list[Counters]] = {}
+        for one in counters:
+            for code, count in one.by_code.items():
+                codes[code] = codes.get(code, 0.0) + count
+            for bound, count in one.buckets.items():
+                buckets[bound] = buckets.get(bound, 0.0) + count
+            for name, part in one.parts.items():
+                parts.setdefault(name, []).append(part)
+        return cls(codes, buckets, {name: cls.sum(found) for name, found in parts.items()})
 
     @property
     def requests(self) -> float:
@@ -64,6 +81,7 @@ class Counters:
         return Counters(
             by_code={code: _growth(count, earlier.by_code.get(code, 0.0)) for code, count in self.by_code.items()},
             buckets={bound: _growth(count, earlier.buckets.get(bound, 0.0)) for bound, count in self.buckets.items()},
+            parts={name: part.since(earlier.parts.get(name, Counters())) for name, part in self.parts.items()},
         )
 
     def quantile_ms(self, share: float) -> float | None:

@@ -154,6 +154,7 @@ def walk_rollout(
         folder=means.folder / rollout,
         on_progress=on_progress,
         users_were_moved=lambda: journal.progress.has_moved_users,
+        earlier=lambda: tuple(journal.progress.finished.values()),
         clock=means.clock,
     )
     act = means.acts(scene)

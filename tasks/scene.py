@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +50,9 @@ def tell_nobody(_: str) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports."""
+    """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports;
+    `earlier` is what the steps before found, in their order.
+    """
 
     plan: Plan
     target: Target
@@ -61,6 +63,7 @@ class Scene:
     folder: Path
     on_progress: Callable[[str], None] = tell_nobody
     users_were_moved: Callable[[], bool] = _as_far_as_known
+    earlier: Callable[[], Sequence[Evidence]] = tuple
     clock: Clock = field(default_factory=SteadyClock)
 
     def is_way_back(self, step: Step) -> bool:

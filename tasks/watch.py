@@ -8,13 +8,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from delivery.canary import Decision
 from delivery.environment import WatchSettings
-from delivery.errors import TransientError
+from delivery.errors import DeliveryError, TransientError
 from delivery.health import Counters, HealthReport
 from delivery.journal import Evidence
 from delivery.plan import Step
 from delivery.release import Release
 from delivery.triggers import Firing, Metric, Sample, Trigger, breach_since
+from delivery.verdict import Verdict
+from tasks.judging import FACTS, Judging
 from tasks.scene import CANCELLED, Scene
 
 log = logging.getLogger("greenroom.watch")
@@ -41,7 +44,7 @@ class Traffic:
             if self._previous is not None:
                 growth = counters.since(self._previous)
                 self._grown.append((at, growth))
-                self.total = _sum((self.total, growth))
+                self.total = Counters.sum((self.total, growth))
             self._previous = counters
         while self._grown and self._grown[0][0] <= at - self.window_seconds:
             self._grown.popleft()
@@ -49,7 +52,7 @@ class Traffic:
     @property
     def window(self) -> Counters | None:
         """The growth over the last window; None when nothing was scraped in it."""
-        return _sum(growth for _, growth in self._grown) if self._grown else None
+        return Counters.sum(growth for _, growth in self._grown) if self._grown else None
 
     @property
     def error_rate(self) -> float | None:
@@ -89,13 +92,21 @@ class Look:
     green: Counters | None
     blue: Counters | None
     report: HealthReport | None
+    blue_memory: float | None = None
+
+    @property
+    def memory(self) -> tuple[float, float] | None:
+        """Green's and blue's as shares of their limits, when both are known."""
+        green = self.report.memory if self.report else None
+        return None if green is None or self.blue_memory is None else (green, self.blue_memory)
 
 
 class Watching:
     """What a watch has seen so far, and what that amounts to."""
 
-    def __init__(self, settings: WatchSettings, triggers: tuple[Trigger, ...]) -> None:
+    def __init__(self, settings: WatchSettings, triggers: tuple[Trigger, ...], judging: Judging | None = None) -> None:
         self._settings = settings
+        self._judging = judging
         self._triggers = triggers
         self.green = Traffic(settings.window_seconds, settings.minimum_requests)
         self.blue = Traffic(settings.window_seconds, settings.minimum_requests)
@@ -116,12 +127,19 @@ class Watching:
             self._matches.append((look.at, look.report.log_matches))
         while self._matches and self._matches[0][0] <= look.at - self._settings.window_seconds:
             self._matches.popleft()
+        if self._judging is not None:
+            self._judging.see(look.at, look.green, look.blue, look.memory)
         for metric, value in self._values(look).items():
             kept = self._samples.setdefault(metric, [])
             kept.append(Sample(look.at, value))
             while kept[0].at < look.at - self._kept_seconds:
                 kept.pop(0)
         self._rows.append(self._row(look))
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What the judge said at its last look, if there is a judge and it has looked."""
+        return self._judging.verdict if self._judging else None
 
     def firing(self) -> Firing | None:
         """The first trigger that has fired."""
@@ -137,23 +155,33 @@ class Watching:
 
     def doubt(self) -> str | None:
         """Why the last look does not say that green is well; None when it does."""
-        if self.latest is None or self.latest.green is None:
-            return "nobody can tell whether green is well: its metrics cannot be read"
-        if self.latest.report is None:
-            return "nobody can tell whether green is well: its replicas cannot be asked"
-        if not self.latest.report.well:
+        if blindness := self._blindness():
+            return f"nobody can tell whether green is well: {blindness}"
+        if self.latest and self.latest.report and not self.latest.report.well:
             return f"green is not well: {self.latest.report.sentence()}"
-        if self.green.error_rate is None:
-            seen = self.green.window.requests if self.green.window else 0
-            window, least = self._settings.window_seconds, self._settings.minimum_requests
-            return f"nobody can tell whether green is well: {seen:,.0f} requests in the last {window:g} s, expected at least {least:,}"
         if breaching := next((trigger for trigger in self._triggers if self._breach(trigger)[0] is not None), None):
             return f"{breaching.metric} is still beyond {breaching.threshold:g}"
+        if self.verdict is not None and self.verdict.decision is Decision.HOLD:
+            return self.verdict.reason
+        return None
+
+    def _blindness(self) -> str | None:
+        """What cannot be known now."""
+        if self.latest is None or self.latest.green is None:
+            return "its metrics cannot be read"
+        if self.latest.report is None:
+            return "its replicas cannot be asked"
+        if self.latest.report.well and self.green.error_rate is None:
+            seen = self.green.window.requests if self.green.window else 0
+            window, least = self._settings.window_seconds, self._settings.minimum_requests
+            return f"{seen:,.0f} requests in the last {window:g} s, expected at least {least:,}"
         return None
 
     def facts(self) -> Facts:
         """Both versions' totals, and the last looks as compact rows for plots."""
-        return {"green": self.green.facts(), "blue": self.blue.facts(), "looks": list(self._rows), "log_lines": list(self.log_lines())[:20]}
+        judged = {FACTS: self._judging.facts()} if self._judging else {}
+        looks, lines = list(self._rows), list(self.log_lines())[:20]
+        return {"green": self.green.facts(), "blue": self.blue.facts(), "looks": looks, "log_lines": lines, **judged}
 
     def _breach(self, trigger: Trigger) -> tuple[float | None, Firing | None]:
         return breach_since(trigger, self._samples.get(trigger.metric, ()))
@@ -178,21 +206,25 @@ class Watching:
             "p95_ms": [_rounded(self.green.p95_ms), _rounded(self.blue.p95_ms)],
             "cpu": _rounded(look.report.cpu if look.report else None, digits=3),
             "memory": _rounded(look.report.memory if look.report else None, digits=3),
+            "evidence": _rounded(self.verdict.evidence if self.verdict else None, digits=3),
         }
 
 
 def watch(step: Step, scene: Scene) -> Evidence:
     """Looks at green every interval until it has been well for `step.seconds`, or is not.
 
-    Well: the time is over, the last look knows the error rate, and no limit is being broken. Sick: a trigger fired; green was not
-    well in three looks in a row; the rollout was cancelled; or the watch stayed blind, or a limit broken, `blind_seconds` beyond its time.
+    Well: the time is over (or the judge has seen enough, where the environment lets that count), the last look knows the error rate, no
+    limit is being broken and the judge does not hold. Sick: a trigger fired; green was not well in three looks in a row; the judge found
+    it worse than blue; the rollout was cancelled; or the watch stayed blind, or a limit broken, `blind_seconds` beyond its time.
     """
     plan, clock = scene.plan, scene.clock
     settings, share, length = plan.environment.watch, step.percent or 0, step.seconds or 0.0
     release = plan.release.version.tag
     if scene.metrics is None:
         return Evidence(well=False, summary=f"{release} cannot be watched at {share} %: the environment has no source of metrics")
-    watching = Watching(settings, plan.environment.trigger)
+    # With every user on green there is nobody left to compare with.
+    compared = plan.environment.judge.enabled and plan.blue is not None and share < 100
+    watching = Watching(settings, plan.environment.trigger, Judging(plan, scene.earlier(), scene.folder) if compared else None)
     began = clock.now()
     while True:
         scene.ensure()
@@ -202,26 +234,32 @@ def watch(step: Step, scene: Scene) -> Evidence:
         passed = clock.now() - began
         seen = f"green {watching.green.sentence()}, blue {watching.blue.sentence()}"
         scene.tell(f"{min(passed, length):.0f} of {length:.0f} s, {seen}")
-        verdict = _verdict(watching, passed=passed, length=length, blind=settings.blind_seconds)
+        early = plan.environment.judge.promote_early
+        verdict = _verdict(watching, passed=passed, length=length, blind=settings.blind_seconds, early=early)
         if verdict is not None:
             well, reason = verdict
-            summary = f"{release} is well at {share} % ({seen})" if well else f"{reason} at {share} % ({seen})"
+            told = f"; {watching.verdict.reason}" if well and watching.verdict else ""
+            summary = f"{release} is well at {share} % ({seen}){told}" if well else f"{reason} at {share} % ({seen})"
             return Evidence(well=well, summary=summary, facts={"percent": share, "seconds": round(passed, 1), **watching.facts()})
         if clock.wait(settings.interval_seconds, scene.stop):
             return CANCELLED
 
 
-def _verdict(watching: Watching, *, passed: float, length: float, blind: float) -> tuple[bool, str] | None:
-    """(well, reason), or None when the watch goes on."""
+def _verdict(watching: Watching, *, passed: float, length: float, blind: float, early: bool) -> tuple[bool, str] | None:
+    """(well, reason), or None when the watch goes on. Absolute limits first, then the comparison with blue."""
     if firing := watching.firing():
         lines = watching.log_lines()
         told = f": {lines[0][:200]}" if firing.trigger.metric == "log_pattern" and lines else ""
         return False, firing.trigger.sentence(firing.value) + told
     if sickness := watching.sickness():
         return False, f"green is not well: {sickness}"
+    judged = watching.verdict
+    if judged is not None and judged.decision is Decision.ROLLBACK:
+        return False, judged.reason
     doubt = watching.doubt()
     if doubt is None:
-        return (True, "") if passed >= length else None
+        shown = early and judged is not None and judged.decision is Decision.PROMOTE
+        return (True, "") if shown or passed >= length else None
     return (False, doubt) if passed >= length + blind else None
 
 
@@ -239,7 +277,17 @@ def _look(scene: Scene, *, at: float) -> Look:
         green=counters.get(plan.release.id) if counters is not None else None,
         blue=counters.get(plan.blue.id) if counters is not None and plan.blue is not None else None,
         report=report,
+        blue_memory=_memory_of(plan.blue, scene) if plan.blue is not None and plan.environment.judge.enabled else None,
     )
+
+
+def _memory_of(blue: Release, scene: Scene) -> float | None:
+    """What green's memory is compared with; not knowing it is nobody's sickness."""
+    try:
+        return scene.target.check(blue).memory
+    except DeliveryError as broken:
+        log.debug("%s could not be asked for its memory: %s", blue.id, broken)
+        return None
 
 
 def scrape(scene: Scene, releases: Iterable[Release]) -> Mapping[str, Counters] | None:
@@ -258,17 +306,6 @@ def scrape(scene: Scene, releases: Iterable[Release]) -> Mapping[str, Counters] 
 def _database_lost(report: HealthReport) -> float:
     """1 when a sick probe names the database, else 0."""
     return float(any(not result.well and "database" in f"{result.name} {result.detail}".casefold() for result in report.results))
-
-
-def _sum(parts: Iterable[Counters]) -> Counters:
-    codes: dict[int, float] = {}
-    buckets: dict[float, float] = {}
-    for part in parts:
-        for code, count in part.by_code.items():
-            codes[code] = codes.get(code, 0.0) + count
-        for bound, count in part.buckets.items():
-            buckets[bound] = buckets.get(bound, 0.0) + count
-    return Counters(codes, buckets)
 
 
 def _counted(counters: Counters | None) -> list[int] | None:

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from delivery.application import Hook, LoadTest, MigrationSettings, Service, Smoke
-from delivery.environment import Deadlines, Environment, Identity, Proving, Traffic, WatchSettings
+from delivery.environment import Deadlines, Environment, Identity, JudgeSettings, Proving, Traffic, WatchSettings
 from delivery.image import ImageRef
 from delivery.plan import Plan, plan_rollout
 from delivery.release import Release, release_id
@@ -46,6 +46,7 @@ def an_environment(name: str = "production", **changes: object) -> Environment:
         "traffic": Traffic(steps=(10, 50, 100), watch_seconds=120, bake_seconds=60, hold_seconds=900),
         "watch": WatchSettings(interval_seconds=5, window_seconds=30, minimum_requests=50, blind_seconds=60),
         "deadlines": Deadlines(prepare_seconds=5, migrate_seconds=5, launch_seconds=5, step_seconds=5),
+        "judge": JudgeSettings(enabled=False),  # stories about absolute limits; those about the judge switch it on
         "prove": Proving(smoke=False, load=False),
         "trigger": (ERROR_RATE,),
     }

@@ -105,6 +105,15 @@ def test_instances_are_counted_together(instances: tuple[Instance, Instance], so
     assert requests_in(source) == 42
 
 
+def test_each_service_of_a_release_is_a_part_of_it(instances: tuple[Instance, Instance], source: TraefikMetrics) -> None:
+    instances[0].counted, instances[1].counted = 40, 2
+    found = source.scrape([a_release()])[a_release().id]
+    assert {name: part.requests for name, part in found.parts.items()} == {"api": 42}
+    before = found
+    instances[1].counted = 5
+    assert source.scrape([a_release()])[a_release().id].since(before).parts["api"].requests == 3
+
+
 def test_what_a_dead_process_had_counted_stays(instances: tuple[Instance, Instance], source: TraefikMetrics) -> None:
     instances[0].counted, instances[1].counted = 40, 2
     requests_in(source)
