@@ -1,8 +1,9 @@
-"""The demo's story: 1.0.0 and 1.1.0 go live, 1.2.0 is brought back by the trigger, and nobody loses a request."""
+"""The demo's story: 1.0.0 and 1.1.0 go live, 1.2.0 is brought back by the judge, and nobody loses a request."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any
 
 import httpx
@@ -12,7 +13,8 @@ from rich.console import Console
 from blocks.journal import SqlJournal
 from delivery.approval import PromotionRequest
 from delivery.errors import DeliveryError
-from delivery.journal import Ending
+from delivery.journal import Ending, Finished, Progress
+from delivery.plan import StepKind
 from delivery.record import RolloutRecord
 from delivery.source import Sha
 from deployments.api import FlowRun, idempotency_key
@@ -28,13 +30,17 @@ SEEDED_ROWS = 400
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the demo has shown; `problems` is empty when every promise held."""
+    """What the demo has shown; `problems` is empty when every promise held. `decided_seconds` is how long 1.2.0 had users before it was
+    found sick, `limit_seconds` what the absolute limit alone would have needed at least.
+    """
 
     live: str
     endings: Mapping[str, str]
     tally: Tally
     same_images: bool
     seconds: float
+    decided_seconds: float
+    limit_seconds: float
     problems: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
@@ -71,6 +77,8 @@ class Story:
             endings["1.1.0"] = self._release("1.1.0")
             self._headline("1.2.0: passes every check, and fails on data that only production has")
             endings["1.2.0"] = self._release("1.2.0")
+            decided, limit = self._how_soon("1.2.0")
+            self.console.print(f"  found {decided:.1f} s after its first users came; the limit alone would have taken {limit:g} s at least")
         finally:
             users.stop()
         tally = users.tally(self._production_database(), jobs_patience_seconds=120.0)
@@ -82,7 +90,9 @@ class Story:
             tally=tally,
             same_images=same,
             seconds=round(self.clock() - began, 1),
-            problems=_problems(endings, tally, live=answers, same_images=same),
+            decided_seconds=decided,
+            limit_seconds=limit,
+            problems=_problems(endings, tally, live=answers, same_images=same, soon=decided < limit),
         )
 
     def _release(self, version: str) -> str:
@@ -147,6 +157,17 @@ class Story:
                 return record
         raise DeliveryError(f"Production has no rollout of {version}.", next="look at the pipeline's run for what stopped it.")
 
+    def _how_soon(self, version: str) -> tuple[float, float]:
+        """(seconds from the first users of a release that was found sick to the verdict, seconds that the error limit has to be broken)."""
+        record = self._rollout_of(version)
+        entries = self.journal.entries(record.id)
+        plan = Progress.of(entry.event for entry in entries).plan
+        finished = {entry.event.step: entry for entry in entries if isinstance(entry.event, Finished)}
+        came = next(finished[step.name].at for step in plan.forward if step.kind is StepKind.SHIFT and step.name in finished)
+        sick = [entry.at for entry in finished.values() if isinstance(entry.event, Finished) and not entry.event.evidence.well]
+        limit = min((trigger.for_seconds for trigger in plan.environment.trigger if trigger.metric == "error_rate"), default=0.0)
+        return round((sick[0] - came).total_seconds(), 1) if sick else inf, limit
+
     def _seed(self, environment: str) -> None:
         """Rows that were there before: production has old ones that staging never saw."""
         command = ["python", "-m", "dealbrain.seed", "--profile", environment, "--rows", str(SEEDED_ROWS)]
@@ -178,7 +199,7 @@ class Story:
         self.console.rule(f"[bold]{text}", align="left")
 
 
-def _problems(endings: Mapping[str, str], tally: Tally, *, live: str, same_images: bool) -> tuple[str, ...]:
+def _problems(endings: Mapping[str, str], tally: Tally, *, live: str, same_images: bool, soon: bool) -> tuple[str, ...]:
     wanted = {"1.0.0": Ending.LIVE, "1.1.0": Ending.LIVE, "1.2.0": Ending.ROLLED_BACK}
     found = [
         f"{version} ended {endings.get(version)}, expected {ending}" for version, ending in wanted.items() if endings.get(version) != ending
@@ -187,6 +208,8 @@ def _problems(endings: Mapping[str, str], tally: Tally, *, live: str, same_image
         found.append(f"production answers {live}, expected 1.1.0")
     if not same_images:
         found.append("staging and production did not run the same images")
+    if not soon:
+        found.append("the judge found 1.2.0 sick no sooner than the limit would have")
     return (*found, *tally.problems())
 
 
