@@ -28,18 +28,19 @@ class Bets:
 
     `ratios` of green's error rate to blue's; `scales` and `tails` as in `Slower`; `slower_weights` has one entry per scale, then one
     per tail. `errors_weight` goes to errors, the rest to latency. `first_stake` is bet from the first look on, the rest is spread
-    evenly over starts at later looks.
+    evenly over starts at later looks. Weights cost no validity, only time: what a bet of weight w wins has to make up for log(1/w).
+    Most lies on regressions from the start that double the errors: larger ones are found at once whatever they weigh.
     """
 
     __pydantic_config__ = STRICT
 
-    ratios: tuple[float, ...] = tuple(1.1 * psi for psi in (1.3, 1.6, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0))
-    ratio_weights: tuple[float, ...] = (1 / 8,) * 8
+    ratios: tuple[float, ...] = (1.25, 1.5, 2.0, 3.0, 6.0, 20.0, 100.0)
+    ratio_weights: tuple[float, ...] = (0.04, 0.06, 0.5, 0.15, 0.15, 0.06, 0.04)
     scales: tuple[float, ...] = (1.05, 1.1, 1.2, 1.4, 2.0, 4.0)
     tails: tuple[float, ...] = (0.02, 0.10)
-    slower_weights: tuple[float, ...] = (1 / 8,) * 8
-    errors_weight: float = 0.5
-    first_stake: float = 0.5
+    slower_weights: tuple[float, ...] = (0.1, 0.25, 0.25, 0.1, 0.05, 0.05, 0.1, 0.1)
+    errors_weight: float = 0.7
+    first_stake: float = 0.75
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class JudgePolicy:
     least_requests: int = 500
     least_looks: int = 5
     warm_up_seconds: float = 60.0
-    worst_ratio: float = 1.1
+    worst_ratio: float = 1.0
     tolerated_ratio: float = 1.1
-    relevant_odds: float = 0.0
+    relevant_odds: float = 5.0
     relevant_errors: float = 0.0005
     relevant_slow: float = 0.01
     error_noise: float = 0.15

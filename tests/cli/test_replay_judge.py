@@ -117,6 +117,11 @@ def test_a_leak_is_held_by_forecast_and_goes_back_by_the_sustained_trigger(unit:
     assert "memory 87.2 % is above 85 % for 300 s" in lines[-1]["reason"]
 
 
+def test_the_next_canary_does_not_inherit_the_memory_of_the_last_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    full = [look(number, gauges={"memory_g": 0.9, "memory_b": 0.9}) for number in range(1, 6)]
+    assert verdicts(capsys, written(tmp_path, context(), *full, context(), *full)) == ["CONTINUE"] * 10
+
+
 def test_notes_of_ones_own_and_blank_lines_are_not_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = written(tmp_path, context(), "", look(1, 60, expected="ROLLBACK", note={"by": "me"}), "")
     assert verdicts(capsys, file) == ["ROLLBACK"]

@@ -90,11 +90,13 @@ def test_what_hits_both_colours_alike_is_no_evidence():
     assert Decision.ROLLBACK not in [verdict.decision for verdict in verdicts]
 
 
-@pytest.mark.parametrize("share", [0.5, 0.25, 0.1])
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.25, 0.1])
 def test_the_observed_share_counts_not_a_configured_one(share: float):
     green = round(20_000 * share)
     same_rate = [look(number, answered(green, green // 100), answered(20_000 - green, (20_000 - green) // 100)) for number in range(1, 7)]
-    assert decisions(same_rate)[-1] == "PROMOTE"
+    found = decisions(same_rate)
+    assert "ROLLBACK" not in found
+    assert found[-1] == "PROMOTE"
 
 
 def test_nothing_is_promoted_on_silence():
@@ -220,6 +222,32 @@ def test_a_difference_that_does_not_matter_is_no_reason_however_certain():
     """5 % more errors, from 10 million requests: beyond doubt, and not worth a night's sleep."""
     tiny = [look(number, answered(10**7, 10_500), answered(10**7, 10_000)) for number in range(1, 20)]
     assert "ROLLBACK" not in decisions(tiny)
+
+
+def test_a_tenth_more_errors_is_tolerated_however_certain():
+    """That green is worse is proven beyond doubt; that it is worse by more than a tenth is not."""
+    looks = [look(number, answered(10**7, 115_000), answered(10**7, 100_000)) for number in range(1, 60)]
+    _, verdicts = judged(looks, Judge(replace(CONTEXT, promotion_enabled=False)))
+    assert verdicts[-1].evidence > 10_000
+    assert {verdict.decision.value for verdict in verdicts} == {"CONTINUE"}
+    much_more = [look(number, answered(10**7, 140_000), answered(10**7, 100_000)) for number in range(1, 20)]
+    assert "ROLLBACK" in decisions(much_more)
+
+
+def test_nobody_is_promoted_while_the_evidence_is_serious():
+    state, _ = judged(alike(number) for number in range(1, 6))
+    serious = [JUDGE.look(state, look(6, answered(3000, errors), answered(3000, 6)))[1] for errors in range(6, 60)]
+    between = [verdict for verdict in serious if 10 <= verdict.evidence < 100]
+    assert between
+    assert {verdict.decision for verdict in between} == {Decision.CONTINUE}
+    assert all(verdict.reason.endswith("green may be worse; goes on") for verdict in between)
+
+
+def test_nobody_is_promoted_on_a_handful_of_requests():
+    generous = Judge(CONTEXT, JudgePolicy(error_margin=0.2, slow_margin=0.3, median_margin=0.4))
+    _, verdicts = judged((alike(number, requests=60, errors=0) for number in range(1, 10)), generous)
+    assert [verdict.decision.value for verdict in verdicts] == ["CONTINUE"] * 8 + ["PROMOTE"]
+    assert "green has answered 480 of the 500 requests needed" in verdicts[7].reason
 
 
 def test_what_cannot_be_meant_is_refused_all_at_once():
