@@ -11,6 +11,7 @@ from delivery.environment import Environment
 from delivery.journal import Closed, Ending, Entry, Evidence, Finished, Opened, Progress, Promoted, Started, TurnedBack
 from delivery.plan import Plan, Step, StepKind
 from delivery.record import RolloutRecord
+from tasks.charts import charts
 
 _SHOWN_COMMITS = 20
 _SHOWN_CELL = 300
@@ -49,6 +50,7 @@ def rollout_markdown(entries: Sequence[Entry], record: RolloutRecord) -> str:
     ]
     if told := _shares_markdown(plan, shares(entries)):
         parts += ["## Who answered what", told]
+    parts += [chart.markdown() for chart in charts(entries)]
     if (migrated := _finished(progress, StepKind.MIGRATE)) is not None:
         parts += ["## Migrations", _migration_markdown(migrated)]
     if logs := _logs(progress):

@@ -1,0 +1,69 @@
+import base64
+import xml.etree.ElementTree as ET
+
+from tasks.plot import BLUE, GREEN, Chart, Line
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def drawn(chart: Chart) -> ET.Element:
+    return ET.fromstring(chart.svg())  # noqa: S314  what we have written ourselves
+
+
+def words(chart: Chart) -> list[str]:
+    return [text.text or "" for text in drawn(chart).iter(f"{SVG}text")]
+
+
+def curves(chart: Chart) -> list[list[tuple[float, float]]]:
+    lines = [line.attrib["points"].split() for line in drawn(chart).iter(f"{SVG}polyline")]
+    return [[(float(point.split(",")[0]), float(point.split(",")[1])) for point in line] for line in lines]
+
+
+def test_a_larger_value_is_drawn_higher_and_a_later_one_further_right() -> None:
+    [[first, second]] = curves(Chart("errors", [Line("v1", GREEN, [(0, 1.0), (10, 8.0)])], unit=" %"))
+    assert second[0] > first[0]
+    assert second[1] < first[1]
+
+
+def test_a_gap_parts_the_curve() -> None:
+    points = [(0, 1.0), (1, 2.0), (2, None), (3, 2.0), (4, 1.0)]
+    assert [len(curve) for curve in curves(Chart("errors", [Line("v1", GREEN, points)]))] == [2, 2]
+
+
+def test_a_share_holds_until_the_next_one() -> None:
+    [curve] = curves(Chart("share", [Line("v1", GREEN, [(0, 10), (60, 50)], steps=True)]))
+    assert [y for _, y in curve][:2] == [curve[0][1]] * 2
+    assert curve[1][0] == curve[2][0]
+
+
+def test_both_versions_and_the_limit_are_named() -> None:
+    lines = [Line("v1.2.0", GREEN, [(0, 1), (9, 2)]), Line("v1.1.0", BLUE, [(0, 0), (9, 0)])]
+    found = words(Chart("errors", lines, unit=" %", limit=5))
+    assert {"errors", "v1.2.0", "v1.1.0", "limit 5 %", "0 s", "9 s"} <= {*found}
+
+
+def test_evidence_is_drawn_by_its_orders_of_magnitude() -> None:
+    [curve] = curves(Chart("evidence", [Line("odds", GREEN, [(0, 1), (1, 100), (2, 10_000)])], logarithmic=True))
+    heights = [y for _, y in curve]
+    assert abs((heights[0] - heights[1]) - (heights[1] - heights[2])) < 0.2
+
+
+def test_nothing_known_is_said() -> None:
+    assert "nothing is known" in words(Chart("p95", [Line("v1", GREEN, [(0, None)])]))
+
+
+def test_one_point_alone_and_a_flat_line_are_no_division_by_zero() -> None:
+    assert curves(Chart("errors", [Line("v1", GREEN, [(5, 0.0)])]))
+    assert curves(Chart("odds", [Line("v1", GREEN, [(0, 1.0), (1, 1.0)])], logarithmic=True))
+
+
+def test_foreign_text_stays_text() -> None:
+    chart = Chart("<script>", [Line("<b>&'", GREEN, [(0, 1)])])
+    assert {"<script>", "<b>&'"} <= {*words(chart)}
+
+
+def test_markdown_holds_the_whole_image() -> None:
+    chart = Chart("errors", [Line("v1", GREEN, [(0, 1)])])
+    head, _, data = chart.markdown().partition("base64,")
+    assert head == "![errors](data:image/svg+xml;"
+    assert base64.b64decode(data.rstrip(")")).decode() == chart.svg()
