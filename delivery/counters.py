@@ -38,6 +38,12 @@ def counts(growths: Counters, bounds: Iterable[float]) -> Counts:
     return Counts(round(growths.requests), round(growths.errors), buckets)
 
 
+def shares(seen: Counts) -> tuple[float, ...]:
+    """The share of answers in each bucket, which sum to 1: what a canary's context wants to know of blue. Even when there were none."""
+    total = sum(seen.buckets)
+    return tuple(count / total if total else 1 / len(seen.buckets) for count in seen.buckets)
+
+
 def common_bounds(*colours: Counters) -> tuple[float, ...]:
     """The finite bucket bounds that all have, rising; those of one only melt into their neighbours."""
     shared = set.intersection(*(set(counters.buckets) for counters in colours))
