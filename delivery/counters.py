@@ -10,7 +10,7 @@ from delivery.health import Counters
 def growth(before: Counters, now: Counters) -> Counters | None:
     """What one replica's counters grew by; None when some of them fell and others did not, since nobody knows what that means.
 
-    Source: canary judge 2.8. When all fell together the replica started anew, and what it counts now is the growth since then.
+    When all fell together the replica started anew, and what it counts now is the growth since then.
     """
     fell = [now.by_code.get(code, 0.0) < count for code, count in before.by_code.items() if count > 0]
     fell += [now.buckets.get(bound, 0.0) < count for bound, count in before.buckets.items() if count > 0]
