@@ -10,7 +10,7 @@ from delivery.health import Counters
 def growth(before: Counters, now: Counters) -> Counters | None:
     """What one replica's counters grew by; None when some of them fell and others did not, since nobody knows what that means.
 
-    Source: canary judge 2.8. When all fell together the replica started anew, and what it counts now is the growth since then.
+    When all fell together the replica started anew, and what it counts now is the growth since then.
     """
     fell = [now.by_code.get(code, 0.0) < count for code, count in before.by_code.items() if count > 0]
     fell += [now.buckets.get(bound, 0.0) < count for bound, count in before.buckets.items() if count > 0]
@@ -36,6 +36,12 @@ def counts(growths: Counters, bounds: Iterable[float]) -> Counts:
     rising = [max(cumulative[: number + 1]) for number in range(len(cumulative))]
     buckets = tuple(upto - below for below, upto in zip([0, *rising], rising, strict=False))
     return Counts(round(growths.requests), round(growths.errors), buckets)
+
+
+def shares(seen: Counts) -> tuple[float, ...]:
+    """The share of answers in each bucket, which sum to 1: what a canary's context wants to know of blue. Even when there were none."""
+    total = sum(seen.buckets)
+    return tuple(count / total if total else 1 / len(seen.buckets) for count in seen.buckets)
 
 
 def common_bounds(*colours: Counters) -> tuple[float, ...]:

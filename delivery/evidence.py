@@ -130,9 +130,12 @@ def error_e_logs(
     ratios of the rates, each above `worst`. `noise` is the standard deviation of the healthy log ratio from look to look
     (over-dispersion; 0 is exactly binomial); `clump` divides the logs when errors come in clumps (1: they do not).
 
-    Source: canary judge 2.1. Given m errors in all, green's are Binomial(m, theta(r)) with theta(r) = share r / (1 - share + share r) for
-    a ratio r of the rates; with noise BetaBinomial(m, theta s, (1 - theta) s), s = 1 / (noise^2 share (1 - share)) - 1. The e-value is the
-    likelihood ratio of theta(ratio) to theta(worst).
+    Source: Lindon and Malek 2022. Given m errors in all, green's are Binomial(m, theta(r)) with theta(r) = share r / (1 - share + share r)
+    for a ratio r of the rates; with noise BetaBinomial(m, theta s, (1 - theta) s), s = 1 / (noise^2 share (1 - share)) - 1. The e-value is
+    the likelihood ratio of theta(ratio) to theta(worst).
+
+    Why it holds for binomial errors without conditioning: with A = theta1/theta0 and B = (1-theta1)/(1-theta0), E[e] =
+    (1 + p_g (A-1))^n_g (1 + p_b (B-1))^n_b <= exp(p_b (n_g worst (A-1) + n_b (B-1))) = 1, since theta0 A + (1-theta0) B = 1.
     """
     if not green_errors + blue_errors:
         return [0.0] * len(ratios)
@@ -157,7 +160,7 @@ class Slower:
     """The latency alternatives over fixed bucket bounds (seconds, rising): everything slower by a factor, or a share of the requests
     slower by the factor `tail`.
 
-    Source: canary judge 2.2. The logit of the cumulative share is linear in log time between bounds, the outermost segments extended.
+    The logit of the cumulative share is linear in log time between bounds, the outermost segments extended.
     """
 
     def __init__(self, bounds: Sequence[float], scales: Sequence[float], tails: Sequence[float], *, tail: float = 4.0) -> None:
@@ -182,8 +185,10 @@ class Slower:
         `green` and `blue` are counts per bucket, `usual` blue's shares known before this look (all above 0, sum 1). `noise` is the
         standard deviation of the healthy log scale between colours from look to look. A wrong `usual` costs power, never validity.
 
-        Source: canary judge 2.2: sum of h_g log(a/m) + h_b log(b/m) with m = share a + (1 - share) b, where a/b never falls from one
-        bucket to the next; divided by 1 + noise^2 I, where I is the look's information about the log scale.
+        It is the sum of h_g log(a/m) + h_b log(b/m), m = share a + (1 - share) b, where a/b never falls from one bucket to the next,
+        divided by 1 + noise^2 I, where I is the look's information about the log scale. Why it holds: under any common shares,
+        A = E[a/m] and B = E[b/m] give share A + (1 - share) B = 1, so that A^n_g B^n_b <= 1 (weighted AM-GM); with a/m and b/m monotone
+        it is no more for a green that is faster.
         """
         green_total, blue_total = sum(green), sum(blue)
         if not green_total or not blue_total:
@@ -242,7 +247,7 @@ def _likelier(slower: Sequence[float], usual: Sequence[float]) -> list[float]:
 def usual_shares(base: Sequence[float], earlier: Sequence[int], *, weight: float = 2000.0) -> list[float]:
     """Blue's shares per bucket as known before a look: its histogram before the canary, worth `weight` requests, and its earlier looks.
 
-    Source: canary judge 2.2. A thousandth is spread evenly, so that no bucket is impossible.
+    A thousandth is spread evenly, so that no bucket is impossible.
     """
     even = 0.001 / len(base)
     counts = [count + weight * (0.999 * share + even) for count, share in zip(earlier, base, strict=True)]
@@ -256,8 +261,9 @@ def not_worse_e_log(green: tuple[int, int], blue: tuple[int, int], *, margin: fl
     `green` and `blue` are (requests, events); `usual` is the share of events in both colours as known before the look, clipped here to
     [1e-6, 1 - margin - 1e-6]. Valid for looks of any size.
 
-    Source: canary judge 2.5. The point (usual, usual) is projected on the line theta_g = theta_b + margin by maximum likelihood (as in
-    Farrington and Manning 1990), and the look's likelihood at the point is compared with that at the projection.
+    Source: the point (usual, usual) is projected on the line theta_g = theta_b + margin (reverse information projection, Grunwald,
+    de Heide and Koolen, "Safe testing", 2024; the equation is that of Farrington and Manning 1990), and the look's likelihood at the
+    point is compared with that at the projection.
     """
     (n_g, x_g), (n_b, x_b) = green, blue
     q = min(max(usual, 1e-6), 1.0 - margin - 1e-6)

@@ -31,7 +31,7 @@ def _both_sick(state: State, policy: JudgePolicy) -> str | None:
 def _leak(state: State, policy: JudgePolicy) -> str | None:
     """Memory that grows steadily and will pass the limit within the horizon.
 
-    Source: canary judge 2.9. Least squares over the last fifteen looks of green's memory less blue's; a slope of more than six standard
+    Least squares over the last fifteen looks of green's memory less blue's; a slope of more than six standard
     errors, with se^2 = (sum of squared residuals / 13) / sum (t - mean t)^2.
     """
     points = state.memory

@@ -4,7 +4,7 @@ It rolls back as soon as the evidence against green suffices, promotes as soon a
 "inconclusive" otherwise. Its state is data for the journal, and the same looks give the same verdicts. Absolute limits held over time
 are `delivery/triggers.py`; what they say comes in with the look and goes first.
 
-The formulas and their sources are in `delivery/evidence.py`, the reasons in docs/adr/0007-an-anytime-valid-judge.md.
+The formulas, their sources and why they hold are in `delivery/evidence.py`, the reasons in docs/adr/0007-an-anytime-valid-judge.md.
 """
 
 from dataclasses import replace
@@ -147,8 +147,8 @@ class Judge:
     def _weighed(self, state: State, *, beyond: bool = False) -> Weighed:
         """The evidence by its parts: with groups, half of what errors weigh is theirs.
 
-        Source: canary judge 2.4. Averages of e-processes are e-processes, however they depend on one another. With `beyond` it speaks
-        against "green errs at most as many times as often as is tolerated".
+        Source: Vovk and Wang, "E-values: calibration, combination and applications", 2021: averages of e-processes are e-processes,
+        however they depend on one another. With `beyond` it speaks against "green errs at most as many times as often as is tolerated".
         """
         weight = self.policy.bets.errors_weight
         on_errors = weight / 2 if state.groups else weight
@@ -205,5 +205,5 @@ class Judge:
 
 
 def _usual(events: int, requests: int, before: float) -> float:
-    """The share of events known before a look. Source: canary judge 2.5."""
+    """The share of events known before a look, from the looks before it and from what was usual before the canary."""
     return (events + EARLIER_REQUESTS * before) / (requests + EARLIER_REQUESTS)

@@ -42,8 +42,8 @@ QUIET = Noise()
 def measured_noise(looks: Sequence[Halves]) -> Noise:
     """What an A/A comparison before the canary tells, over sixty looks or more for the noise of the ratio.
 
-    Source: canary judge 2.10. Pearson's X2 = sum (x1 - m p)^2 / (m p (1-p)) over the K looks with m = x1 + x2 > 0 errors and
-    p = n1/(n1+n2). The clump factor is 1 unless X2 exceeds the 95 % point of chi-squared with K degrees of freedom, else
+    Source: the dispersion of quasi-likelihood, Pearson's X2 = sum (x1 - m p)^2 / (m p (1-p)) over the K looks with m = x1 + x2 > 0 errors
+    and p = n1/(n1+n2). The clump factor is 1 unless X2 exceeds the 95 % point of chi-squared with K degrees of freedom, else
     1.25 max(1, X2/K). Where no clumps are found and both halves had at least twenty errors in each look, the noise is the upper 90 %
     bound of var(log ratio) - 1/x1 - 1/x2. Over-dispersion is paid for once: with a clump factor the ratio's noise stays unknown.
     """

@@ -74,7 +74,7 @@ def what_is_missing(state: State, evidence: float, policy: JudgePolicy, *, promo
     if not totals.comparable:
         return f"no requests reach {'green' if not waiting.green.requests else 'blue'}"
     if evidence >= sqrt(1 / policy.alpha):
-        return "green may be worse"
+        return "green is worse, by too little to matter so far" if evidence >= 1 / policy.alpha else "green may be worse"
     if not promotion_enabled:
         return "no reason to go back"
     if totals.green.requests < policy.least_requests:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.counters import common_bounds, counts, grown, growth
+from delivery.counters import common_bounds, counts, grown, growth, shares
 from delivery.evidence import Counts
 from delivery.health import Counters
 
@@ -67,3 +67,8 @@ def test_no_bucket_is_ever_negative(cumulative: list[int]):
     found = counts(Counters({200: 1}, dict(zip([*bounds, inf], map(float, cumulative), strict=True))), bounds)
     assert min(found.buckets) >= 0
     assert sum(found.buckets) == max(cumulative)
+
+
+def test_shares_of_buckets_sum_to_one_also_when_nothing_was_seen():
+    assert shares(Counts(4, 0, (1, 3, 0))) == (0.25, 0.75, 0.0)
+    assert shares(Counts(0, 0, (0, 0))) == (0.5, 0.5)

@@ -230,6 +230,7 @@ def test_a_tenth_more_errors_is_tolerated_however_certain():
     _, verdicts = judged(looks, Judge(replace(CONTEXT, promotion_enabled=False)))
     assert verdicts[-1].evidence > 10_000
     assert {verdict.decision.value for verdict in verdicts} == {"CONTINUE"}
+    assert verdicts[-1].reason.endswith("green is worse, by too little to matter so far; goes on")
     much_more = [look(number, answered(10**7, 140_000), answered(10**7, 100_000)) for number in range(1, 20)]
     assert "ROLLBACK" in decisions(much_more)
 
@@ -320,7 +321,7 @@ def test_one_look_at_fifty_groups_costs_less_than_5_ms():
     state, _ = judged(alike(number, 30_000, 60, groups=groups) for number in range(1, 4))
     spent = []
     for number in range(4, 24):
-        began = time.perf_counter()
+        began = time.process_time()
         state, _ = JUDGE.look(state, alike(number, 30_000, 60, groups=groups))
-        spent.append(time.perf_counter() - began)
+        spent.append(time.process_time() - began)
     assert min(spent) < 0.005
