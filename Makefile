@@ -59,8 +59,8 @@ chaos: setup ## everything is killed everywhere under load; the last line is one
 bench-proxy: $(READY) ## requests lost when Traefik is killed, one instance against two; the last line is one JSON object
 	$(BIN)/python -m bench.proxy_kill
 
-bench-judge: $(READY) ## false alarms and time to detection, against other judges; the last line is one JSON object
-	$(BIN)/python -m bench.judge
+bench-judge: $(READY) ## false alarms and time to detection, against other judges; the last line is one JSON object (JUDGE="--help" tells more)
+	$(BIN)/python -m bench.judge $(JUDGE)
 
 # No index addresses in the lock: versions and hashes are enough.
 lock: $(READY) ## resolve the dependencies anew and write versions and hashes
