@@ -15,13 +15,14 @@ STANDARD_INPUT = Path("-")
 
 def print_firings(file: Path) -> None:
     """One JSON line per case. The whole file is read before the first line is printed, so that a bad one prints none."""
-    name, cases = _cases(file)
-    read = [_parsed(case, where=f"{name}: cases[{index}]") for index, case in enumerate(cases)]
+    name, document = read_document(file)
+    read = [_parsed(case, where=f"{name}: cases[{index}]") for index, case in enumerate(document["cases"])]
     for identity, trigger, samples in read:
         print(json.dumps({"id": identity, "fires_at": _as_integer_if_whole(fires_at(trigger, samples))}))
 
 
-def _cases(file: Path) -> tuple[str, list[Any]]:
+def read_document(file: Path) -> tuple[str, dict[str, Any]]:
+    """The file's name for messages and its JSON object, which has a list under the key `cases`."""
     name = "standard input" if file == STANDARD_INPUT else str(file)
     try:
         text = sys.stdin.read() if file == STANDARD_INPUT else file.read_text(encoding="utf-8")
@@ -35,37 +36,37 @@ def _cases(file: Path) -> tuple[str, list[Any]]:
     cases = document.get("cases") if isinstance(document, dict) else None
     if not isinstance(cases, list):
         raise InvalidSettings(f"{name}: got no list under the key cases, expected one.", next='write {"cases": [ … ]}.')
-    return name, cases
+    return name, document
 
 
 def _parsed(case: Any, *, where: str) -> tuple[int | str, Trigger, list[Sample]]:
     """Keys that say what somebody expects are not looked at."""
-    identity = _field(case, "id", where=where)
+    identity = field(case, "id", where=where)
     if not isinstance(identity, int | str):
-        raise _refused(where, "id", identity, "a number or a string")
-    rule = _field(case, "rule", where=where)
+        raise refused(where, "id", identity, "a number or a string")
+    rule = field(case, "rule", where=where)
     here = f"{where}.rule"
-    metric = _field(rule, "metric", where=here)
+    metric = field(rule, "metric", where=here)
     if metric not in get_args(Metric):
-        raise _refused(here, "metric", metric, f"one of {', '.join(get_args(Metric))}")
-    if (operator := _field(rule, "op", where=here, default=">")) != ">":
-        raise _refused(here, "op", operator, "'>'")
-    gap = _field(rule, "max_gap_s", where=here, default=None)
+        raise refused(here, "metric", metric, f"one of {', '.join(get_args(Metric))}")
+    if (operator := field(rule, "op", where=here, default=">")) != ">":
+        raise refused(here, "op", operator, "'>'")
+    gap = field(rule, "max_gap_s", where=here, default=None)
     trigger = Trigger(
         metric=metric,
-        threshold=_number(_field(rule, "threshold", where=here), where=f"{here}.threshold"),
-        for_seconds=_number(_field(rule, "for_s", where=here), where=f"{here}.for_s"),
+        threshold=_number(field(rule, "threshold", where=here), where=f"{here}.threshold"),
+        for_seconds=_number(field(rule, "for_s", where=here), where=f"{here}.for_s"),
         **({} if gap is None else {"max_gap_seconds": _number(gap, where=f"{here}.max_gap_s")}),
     )
-    samples = _field(case, "samples", where=where)
+    samples = field(case, "samples", where=where)
     if not isinstance(samples, list):
-        raise _refused(where, "samples", samples, "a list of [seconds, value]")
+        raise refused(where, "samples", samples, "a list of [seconds, value]")
     return identity, trigger, [_sample(sample, where=f"{where}.samples[{index}]") for index, sample in enumerate(samples)]
 
 
 def _sample(sample: Any, *, where: str) -> Sample:
     if not isinstance(sample, list) or len(sample) != 2:
-        raise InvalidSettings(f"{where}: got {_shown(sample)}, expected [seconds, value or null].", next="correct the file.")
+        raise InvalidSettings(f"{where}: got {shown(sample)}, expected [seconds, value or null].", next="correct the file.")
     at, value = sample
     return Sample(_number(at, where=where), None if value is None else _number(value, where=where, may_be_nan=True))
 
@@ -73,9 +74,9 @@ def _sample(sample: Any, *, where: str) -> Sample:
 _MISSING = object()
 
 
-def _field(document: Any, key: str, *, where: str, default: Any = _MISSING) -> Any:
+def field(document: Any, key: str, *, where: str, default: Any = _MISSING) -> Any:
     if not isinstance(document, Mapping):
-        raise InvalidSettings(f"{where}: got {_shown(document)}, expected an object.", next="correct the file.")
+        raise InvalidSettings(f"{where}: got {shown(document)}, expected an object.", next="correct the file.")
     value = document.get(key, default)
     if value is _MISSING:
         raise InvalidSettings(f"{where}: got no {key}, expected one.", next="correct the file.")
@@ -84,15 +85,15 @@ def _field(document: Any, key: str, *, where: str, default: Any = _MISSING) -> A
 
 def _number(value: Any, *, where: str, may_be_nan: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or (not may_be_nan and not math.isfinite(value)):
-        raise InvalidSettings(f"{where}: got {_shown(value)}, expected a number.", next="correct the file.")
+        raise InvalidSettings(f"{where}: got {shown(value)}, expected a number.", next="correct the file.")
     return float(value)
 
 
-def _refused(where: str, key: str, got: Any, expected: str) -> InvalidSettings:
-    return InvalidSettings(f"{where}.{key}: got {_shown(got)}, expected {expected}.", next="correct the file.")
+def refused(where: str, key: str, got: Any, expected: str) -> InvalidSettings:
+    return InvalidSettings(f"{where}.{key}: got {shown(got)}, expected {expected}.", next="correct the file.")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)[:80]
 
 

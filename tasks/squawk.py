@@ -21,8 +21,8 @@ POSTGRESQL = "15.0"
 LONGEST_SECONDS = 60.0
 
 
-@retried(ONCE, name="squawk", run_name="squawk {name}")
-def read_with_squawk(sql: str, *, name: str = "migration") -> tuple[Finding, ...] | None:
+@retried(ONCE, name="squawk")
+def read_with_squawk(sql: str) -> tuple[Finding, ...] | None:
     """What squawk objects to, by statement; None when it could not look, which is never the same as no objection.
 
     It gets the statements without comments and a settings file of ours, since a comment or a `.squawk.toml` in the application's
