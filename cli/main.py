@@ -188,7 +188,7 @@ def replay_migrations(
         str | None,
         typer.Option(
             envvar="GREENROOM_REPLAY_DATABASE_URL",
-            help="An empty PostgreSQL database: what the text does not tell is tried on copies beside it. Put a password in the variable.",
+            help="An empty PostgreSQL database: what the text does not tell is tried on copies beside it, Python of the cases included.",
             metavar="URL",
             show_default=False,
         ),

@@ -20,11 +20,13 @@ from delivery.schema import Schema
 class Case:
     """What is read of a case; whatever else it holds, expectations and measurements of others, is not looked at.
 
-    `setup` and `old_statements` are the file's unless the case has its own; None says that nobody told.
+    `code` is the revision's Python, used when it cannot be told as SQL. `setup` and `old_statements` are the file's unless the case
+    has its own; None says that nobody told.
     """
 
     identity: int | str
     sql: str | None
+    code: str | None
     setup: str | None
     old_statements: tuple[str, ...] | None
 
@@ -78,17 +80,19 @@ class _Stage:
 
     def rehearse(self, case: Case) -> Observation:
         """Without a schema, or without anything that the live version is known to send, a run would prove nothing."""
-        if self._url is None or case.sql is None or case.setup is None or case.old_statements is None:
+        from tasks.rehearsal import AlembicCode, rehearse
+
+        migration = case.sql if case.sql is not None else AlembicCode(case.code or "")
+        if self._url is None or not (case.sql or case.code) or case.setup is None or case.old_statements is None:
             return Observation(finished=False)
         from tasks.clone import open_clones
-        from tasks.rehearsal import rehearse
 
         if case.setup not in self._clones:
             self._open.close()
             self._clones = {case.setup: self._open.enter_context(open_clones(self._url, case.setup))}
         clones = self._clones[case.setup]
         with clones.fresh() as address:
-            return rehearse(address, case.sql, old_statements=case.old_statements, role=clones.role)
+            return rehearse(address, migration, old_statements=case.old_statements, role=clones.role)
 
 
 def _parsed(case: Any, document: dict[str, Any], *, where: str, top: str) -> Case:
@@ -98,7 +102,8 @@ def _parsed(case: Any, document: dict[str, Any], *, where: str, top: str) -> Cas
     sql = _text(case, "sql", where=where)
     own = _statements(case, where=where)
     old_statements = own if own is not None else _statements(document, where=top)
-    return Case(identity, sql, _text(case, "setup_sql", where=where) or _text(document, "setup_sql", where=top), old_statements)
+    setup = _text(case, "setup_sql", where=where) or _text(document, "setup_sql", where=top)
+    return Case(identity, sql, _text(case, "alembic", where=where), setup, old_statements)
 
 
 def _text(holder: Any, key: str, *, where: str) -> str | None:

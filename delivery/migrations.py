@@ -80,7 +80,7 @@ class MigrationVerdict:
         if stopping:
             first, more = stopping[0], len(stopping) - 1
             lead = {Safety.NEEDS_CLONE: "needs the clone: ", Safety.NOT_JUDGED: "not judged: "}.get(first.safety, "")
-            return lead + first.sentence() + (f" (and {more} more)" if more else "")
+            return lead + first.sentence().removesuffix(".") + "." + (f" And {more} more." if more else "")
         strongest = max(self.operations, key=lambda operation: operation.lock, default=None)
         if strongest is None:
             return "no statement"

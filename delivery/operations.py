@@ -82,12 +82,13 @@ class Operation:
         return self.safety is not Safety.SAFE and self.waiver is None
 
     def sentence(self) -> str:
-        """`unsafe: index on listings: SHARE lock: writers wait while it builds (create-index). Instead: …`."""
+        """`statement 2, create-index [SHARE on listings]: writers wait while the index is built. Instead: …`."""
         about = f" on {self.table}" if self.table else ""
         lock = f" [{self.lock.label}{about}]" if self.lock else ""
-        instead = f" Instead: {self.alternative}" if self.alternative and self.safety is not Safety.SAFE else ""
+        instead = f". Instead: {self.alternative}" if self.alternative and self.safety is not Safety.SAFE else ""
         waived = f" ({self.waiver.sentence()})" if self.waiver else ""
-        return f"statement {self.statement}, {self.rule}{lock}: {self.reason}{instead}{waived}"
+        place = f"statement {self.statement}, " if self.statement else ""
+        return f"{place}{self.rule}{lock}: {self.reason}{instead}{waived}"
 
 
 @dataclass
