@@ -200,7 +200,10 @@ def _judge_drop(story: Story, table: str, action: Cursor) -> None:
 
 def _judge_rename(story: Story, table: str, action: Cursor) -> None:
     if action.take("constraint"):
-        story.say("metadata", table=table, lock=AEL)
+        name = action.name()
+        constraint = story.table(table).constraints.get(name)
+        nobody_names_it = constraint is not None and constraint.kind in ("check", "foreign key", "not null")
+        story.say("metadata" if nobody_names_it else "rename-constraint", table=table, lock=AEL, about={"what": name})
         return
     if action.take("to"):
         _judge_rename_table(story, table, action.name())

@@ -69,6 +69,8 @@ RULES: dict[str, Rule] = {
         "DDL is hidden in a DO block ({what}): no linter sees what it locks or rewrites",
         "write it as a plain statement, or " + _CLONE,
     ),
+    "plain-block": Rule("safe", "a DO block of plain statements, each harmless"),
+    "rename-constraint": Rule("needs the clone", "ON CONFLICT ON CONSTRAINT of the live version may name {what}", _CLONE),
     "unknown-statement": Rule("needs the clone", "{what} is not known to be harmless", _CLONE),
     # -- rewrites and scans under a lock
     "volatile-default": Rule("unsafe", "{what} differs for each row: the table and its indexes are rewritten under the lock", _BACKFILL),

@@ -36,6 +36,7 @@ NOT_OBJECTED: dict[str, str] = {
     "ban-drop-not-null": "the expand step before a contract: the live version never writes NULL",
     "renaming-table": "a view may take the old name in the same transaction (rename-behind-view)",
     "adding-not-nullable-field": "it does not know CHECKs validated by earlier revisions (set-not-null-proven)",
+    "renaming-object": "queries do not name indexes, and few constraints (rename-constraint)",
     "ban-drop-column": "it does not know what this migration made itself (drop-column)",
     "ban-drop-table": "it does not know what this migration made itself (drop)",
     "adding-foreign-key-constraint": "it cannot tell NOT VALID from an empty new column (foreign-key)",

@@ -1,15 +1,15 @@
 """Every statement but ALTER TABLE: what it locks, rewrites, or takes from the version that serves."""
 
 import itertools
-import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from delivery.create_rules import judge_create
 from delivery.data_rules import judge_write
 from delivery.drop_rules import judge_alter, judge_drop
 from delivery.expressions import shown
-from delivery.operations import Lock, Story, seconds
-from delivery.sql import Cursor, statements
+from delivery.operations import Lock, Safety, Story, seconds
+from delivery.sql import Cursor, Statement, statements
 
 AEL = Lock.ACCESS_EXCLUSIVE
 # As long as a user waits for a page before giving up. Behind a waiting ALTER TABLE everybody waits.
@@ -26,7 +26,9 @@ _HARMLESS_CALLS = frozenset({
     "select",
     "pg_get_serial_sequence", "greatest", "least", "nullif", "row_number", "pg_catalog", "by", "case", "then", "else", "when", "cast",
 })  # fmt: skip
-_PLPGSQL_LEADS = re.compile(r"\b(?:begin|then|loop|else|declare)\b")
+_PLPGSQL_LEADS = ("begin", "then", "loop", "else")
+_PLPGSQL_CONTROL = ("end", "null", "return", "raise", "declare", "if", "exit", "continue")
+_DDL = frozenset({"alter", "create", "drop", "truncate", "lock", "reindex", "refresh", "grant", "revoke", "cluster"})
 
 
 def judge_statement(story: Story) -> None:
@@ -208,15 +210,32 @@ def _comment(story: Story, cursor: Cursor) -> None:
 
 
 def _do(story: Story, cursor: Cursor) -> None:
-    """PL/pgSQL in a text: DDL in it is judged as if it stood alone, and stays hidden from everybody else."""
+    """PL/pgSQL in a text. What stands in it plainly is judged as if it stood alone; what is put together at run time nobody can read."""
     body = next((token.value for token in cursor.rest if token.kind == "text"), "")
-    inner = [text for part in statements(body) for text in [_PLPGSQL_LEADS.split(part.sql.lower())[-1].strip()] if text]
-    first_words = {text.split()[0] for text in inner}
-    ddl = sorted(first_words & {"alter", "create", "drop", "truncate", "execute", "lock", "reindex", "refresh", "grant", "revoke"})
-    if ddl:
-        story.say("hidden-ddl", lock=AEL, about={"what": ", ".join(word.upper() for word in ddl)})
+    read = statements(body)
+    words = {word for statement in read for word in statement.words}
+    inner = [plain for statement in read if (plain := _without_control_words(statement)) is not None]
+    hidden = sorted({plain.words[0] for plain in inner} & _DDL)
+    within = replace(story, statements=tuple(inner), found=[])
+    for number in range(len(inner)):
+        within.at = number
+        judge_statement(within)
+    objections = [operation for operation in within.found if operation.safety is not Safety.SAFE]
+    for operation in objections:
+        if operation.safety is Safety.UNSAFE:
+            story.found.append(replace(operation, statement=story.at + 1))
+    if "execute" in words or "loop" in words or objections:
+        about = ", ".join(word.upper() for word in (["execute"] if "execute" in words else hidden))
+        story.say("hidden-ddl", lock=AEL, about={"what": about}) if about else story.say("opaque", about={"what": "a DO block"})
     else:
-        story.say("opaque", about={"what": "a DO block"})
+        story.say("plain-block")
+
+
+def _without_control_words(statement: Statement) -> Statement | None:
+    """What follows the last BEGIN, THEN, LOOP or ELSE; None for what only controls."""
+    leads = [at for at, token in enumerate(statement.tokens) if token.kind == "word" and token.value in _PLPGSQL_LEADS]
+    rest = statement.tokens[leads[-1] + 1 :] if leads else statement.tokens
+    return None if not rest or rest[0].value in _PLPGSQL_CONTROL else Statement(rest)
 
 
 def _call(story: Story, cursor: Cursor) -> None:
