@@ -218,6 +218,7 @@ def _judge_rename(story: Story, table: str, action: Cursor) -> None:
 
 def _judge_rename_table(story: Story, table: str, new_name: str) -> None:
     """A view that takes the old name before the commit may stand in for the table."""
+    story.moved.add(table)
     view, same = _view_in_its_place(story, table, new_name)
     if not view:
         story.say("rename", table=table, lock=AEL, about={"what": table})

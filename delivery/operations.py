@@ -103,6 +103,8 @@ class Story:
     time_zone_is_utc: bool = False
     # Made by this migration: no other session uses it yet, whatever happens to it.
     new: set[str] = field(default_factory=set)
+    # Names that were taken from an existing table: what bears one now stands in for it.
+    moved: set[str] = field(default_factory=set)
     new_columns: set[tuple[str, str]] = field(default_factory=set)
     # In the present transaction: the strongest lock on each existing table, constraints not yet validated, values of enums.
     held: dict[str, Lock] = field(default_factory=dict)
@@ -116,7 +118,7 @@ class Story:
         return self.statements[self.at]
 
     def is_new(self, name: str) -> bool:
-        return name in self.new or name in BOOKKEEPING
+        return (name in self.new and name not in self.moved) or name in BOOKKEEPING
 
     def table(self, name: str) -> Table:
         return self.schema.tables.get(name) or Table()

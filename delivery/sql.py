@@ -141,7 +141,7 @@ def _end_of_comment(sql: str, at: int) -> int:
 
 def as_written(parts: Sequence[Token]) -> str:
     """The text of tokens that followed one another."""
-    return "".join(token.gap + token.text for token in parts).strip()
+    return "".join((token.gap if number else "") + token.text for number, token in enumerate(parts))
 
 
 class Cursor:
