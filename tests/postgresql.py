@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL server of this machine's own programs, for tests of what happens inside a database."""
+"""A throw-away PostgreSQL server for tests of what happens inside a database: quick, and without Docker where its programs are there."""
 
 import os
 import pwd
@@ -12,11 +12,12 @@ from pathlib import Path
 import psycopg
 
 from deployments.processes import free_ports, wait_until
+from tests.blocks.postgresql_server import postgresql_server
 
 _PLACES = [Path("/usr/lib/postgresql"), Path("/usr/pgsql"), Path("/opt/homebrew/opt")]
 
 
-def programs() -> Path | None:
+def postgresql_programs() -> Path | None:
     """The folder with `initdb` and `postgres`, the newest of several; None when there is none."""
     if on_path := shutil.which("initdb"):
         return Path(on_path).resolve().parent
@@ -25,11 +26,19 @@ def programs() -> Path | None:
 
 
 @contextmanager
-def local_postgresql() -> Iterator[str]:
-    """The URL of its empty database `stage`, as a superuser; quick, and nothing of it outlives the block."""
-    folder = programs()
+def empty_postgresql() -> Iterator[str]:
+    """The URL of an empty database, as a superuser; nothing of it outlives the block."""
+    folder = postgresql_programs()
     if folder is None:
-        raise RuntimeError("there are no PostgreSQL programs on this machine")
+        with postgresql_server(durable=False) as container:
+            yield container.url
+    else:
+        with _from_programs(folder) as url:
+            yield url
+
+
+@contextmanager
+def _from_programs(folder: Path) -> Iterator[str]:
     user = _unprivileged()
     data = Path(tempfile.mkdtemp(prefix="greenroom-postgresql-"))
     if user is not None:
