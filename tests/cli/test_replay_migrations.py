@@ -114,7 +114,7 @@ NAMES = ["expected", "severity", "hazards", "reason", "title", "safe_alternative
 NAMES += ["squawk_verdict", "safemigrate_verdict", "clone_verdict", "measured_pg15", "offline_error"]
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lies=st.dictionaries(st.sampled_from(NAMES), anything))
 def test_what_others_expected_or_measured_is_not_read(lies: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     honest = replayed(capsys, written(tmp_path, *ALL))

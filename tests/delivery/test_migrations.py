@@ -2,7 +2,7 @@
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.migration_rules import RULES
@@ -343,17 +343,20 @@ words = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(words, max_size=25).map(" ".join))
 def test_no_text_makes_the_judge_fall(sql: str):
     verdict = judged(sql, transaction=False)
     assert verdict.sentence()
 
 
+@settings(deadline=None)
 @given(st.sampled_from([case[1] for case in UNSAFE]), st.sampled_from([case[1] for case in SAFE]))
 def test_a_hazard_is_found_after_harmless_statements_too(hazard: str, harmless: str):
     assert not judged(f"BEGIN; {harmless}; COMMIT; BEGIN; {hazard}; COMMIT", transaction=False).safe
 
 
+@settings(deadline=None)
 @given(st.sampled_from([case[1:] for case in UNSAFE]), st.booleans())
 def test_comments_case_and_spaces_change_no_verdict(case: tuple[str, str], upper: bool):  # noqa: FBT001  drawn by hypothesis
     sql, rule = case

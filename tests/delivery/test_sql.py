@@ -1,7 +1,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery.sql import Cursor, statements, tokens
@@ -50,6 +50,7 @@ pieces = st.sampled_from([*PIECES.split(" "), "\n", "\0"])
 anything = st.lists(pieces | st.text(max_size=4), max_size=40).map("".join)
 
 
+@settings(deadline=None)
 @given(anything)
 def test_any_text_is_read_and_read_again_to_the_same(text: str) -> None:
     read = statements(text)
@@ -59,6 +60,7 @@ def test_any_text_is_read_and_read_again_to_the_same(text: str) -> None:
         assert [token.value for token in again.tokens] == [token.value for token in statement.tokens]
 
 
+@settings(deadline=None)
 @given(anything)
 def test_reading_positions_never_go_past_the_end(text: str) -> None:
     cursor = Cursor(tuple(tokens(text)))
@@ -71,12 +73,14 @@ plain = st.sampled_from(["SELECT 1", "UPDATE t SET a = 'x;y'", "DO $b$ a; $b$", 
 comment = st.sampled_from(["", " ", "\n", "-- it's; \n", "/* ; /* $$ */ ' */", "/* -- */"])
 
 
+@settings(deadline=None)
 @given(parts=st.lists(plain, max_size=6), gaps=st.lists(comment, min_size=14, max_size=14))
 def test_comments_between_statements_change_neither_their_number_nor_their_text(parts: list[str], gaps: list[str]) -> None:
     dressed = "".join(f"{gaps[2 * number]}{part}{gaps[2 * number + 1]};" for number, part in enumerate(parts)) + gaps[-1]
     assert [statement.sql for statement in statements(dressed)] == parts
 
 
+@settings(deadline=None)
 @given(body=st.text(alphabet="ab;'\"-/*$ \n", max_size=20).filter(lambda text: "$tag$" not in text), parts=st.lists(plain, max_size=3))
 def test_whatever_stands_in_a_dollar_quote_is_one_text(body: str, parts: list[str]) -> None:
     read = statements(";".join([*parts, f"DO $tag${body}$tag$"]))
