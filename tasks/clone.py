@@ -6,7 +6,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import psycopg
@@ -44,10 +44,11 @@ _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname
 class Clones:
     """Copies of one schema. `role` is whom the live version works as: the first that the schema grants something to."""
 
-    address: str
+    # Holds the password.
+    address: str = field(repr=False)
     role: str | None
     _base: str | None
-    _setup: str
+    _setup: str = field(repr=False)
 
     @contextlib.contextmanager
     def fresh(self) -> Iterator[str]:

@@ -4,8 +4,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from cli.main import run
 from delivery.migrations import Finding
@@ -109,16 +107,23 @@ def test_a_case_may_bring_a_schema_and_statements_of_its_own(tmp_path: Path, cap
     assert [line["verdict"] for line in replayed(capsys, written(tmp_path, own, case("file's", wider)))] == ["safe", "unsafe"]
 
 
-anything = st.none() | st.booleans() | st.text(max_size=5) | st.lists(st.text(max_size=3), max_size=2)
-NAMES = ["expected", "severity", "hazards", "reason", "title", "safe_alternative"]
-NAMES += ["squawk_verdict", "safemigrate_verdict", "clone_verdict", "measured_pg15", "offline_error"]
+NAMES = ["expected", "severity", "hazards", "reason", "title", "safe_alternative", "offline_error"]
+NAMES += ["squawk_verdict", "squawk_safety", "safemigrate_verdict", "clone_verdict", "clone_reasons", "measured_pg15"]
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(lies=st.dictionaries(st.sampled_from(NAMES), anything))
-def test_what_others_expected_or_measured_is_not_read(lies: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("lie", ["safe", "unsafe", "block", "", None, [], {"error": "fails", "rewritten": ["rooms"]}])
+def test_what_others_expected_or_measured_is_not_read(lie: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     honest = replayed(capsys, written(tmp_path, *ALL))
-    assert replayed(capsys, written(tmp_path, *[entry | lies for entry in ALL], about="all is safe")) == honest
+    lying = [entry | dict.fromkeys(NAMES, lie) for entry in ALL]
+    assert replayed(capsys, written(tmp_path, *lying, about="all is safe")) == honest
+
+
+def test_neither_names_nor_comments_decide(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    renamed = [
+        entry | {"id": number, "sql": f"-- safe: reviewed\n{entry['sql']}" if entry["sql"] else None} for number, entry in enumerate(ALL)
+    ]
+    verdicts = [line["verdict"] for line in replayed(capsys, written(tmp_path, *ALL))]
+    assert [line["verdict"] for line in replayed(capsys, written(tmp_path, *renamed))] == verdicts
 
 
 def test_without_squawk_nothing_is_called_safe(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
