@@ -1,4 +1,5 @@
 # ruff: noqa: E501  a table has one case a line
+import re
 from datetime import date
 
 import pytest
@@ -364,3 +365,21 @@ def test_comments_case_and_spaces_change_no_verdict(case: tuple[str, str], upper
     dressed = sql if quoted else (sql.upper() if upper else sql.lower())
     dressed = dressed.replace(" ", "\n  /* it's ; */ ") if not quoted else f"-- it's;\n{dressed} -- end"
     assert rule in rules(judged(dressed))
+
+
+@pytest.mark.parametrize("spelled", ['"rooms"', "public.rooms", '"public"."rooms"', "ROOMS", "public . rooms"])
+@each_with_rule(UNSAFE)
+def test_a_table_may_be_spelled_in_any_way(sql: str, rule: str, spelled: str):
+    respelled = re.sub(r"(?<!_)\brooms\b(?!_)(?!')", spelled, sql)
+    assert rule in rules(judged(respelled))
+
+
+@pytest.mark.parametrize("spelled", ['"rooms"', "public.rooms", "ROOMS"])
+@each(SAFE)
+def test_a_harmless_act_may_be_spelled_in_any_way(sql: str, spelled: str):
+    assert rules(judged(re.sub(r"(?<!_)\brooms\b(?!_)(?!')(?!\.)", spelled, sql))) == set()
+
+
+def test_a_name_in_quotes_with_another_case_is_another_table():
+    assert rules(judged('CREATE TABLE "Rooms" (id int); CREATE INDEX i ON "Rooms" (id)')) == set()
+    assert rules(judged('CREATE TABLE "Rooms" (id int); CREATE INDEX i ON rooms (note)')) == {"create-index"}
