@@ -20,7 +20,11 @@ _STRONG = {
     "AccessExclusiveLock": "ACCESS EXCLUSIVE",
 }
 _ORDER = list(_STRONG)
-_WORK = "SELECT relid, coalesce(seq_tup_read, 0), n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_xact_user_tables"
+# Nobody else writes rows of a materialized view.
+_WORK = """
+SELECT relid, coalesce(seq_tup_read, 0), CASE relkind WHEN 'm' THEN 0 ELSE n_tup_ins + n_tup_upd + n_tup_del END
+FROM pg_stat_xact_user_tables JOIN pg_class ON pg_class.oid = relid
+"""
 _LOCKS = "SELECT relation, mode FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation' AND granted"
 
 
