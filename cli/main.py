@@ -203,6 +203,25 @@ def replay_judge(
     print_verdicts(file, keep_going=keep_going)
 
 
+@replay.command("migrations")
+def replay_migrations(
+    file: Annotated[Path, typer.Argument(help="Cases as JSON; - reads standard input.", metavar="FILE", allow_dash=True)],
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="GREENROOM_REPLAY_DATABASE_URL",
+            help="An empty PostgreSQL database: what the text does not tell is tried on copies beside it, Python of the cases included.",
+            metavar="URL",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """May each migration run under the live version? Prints a JSON line per case: {"id": …, "verdict": "safe|unsafe", "reason": …}."""
+    from cli.replay_migrations import print_verdicts
+
+    print_verdicts(file, database_url=database_url)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code: 0 done, 1 a failed act, 2 refused input, 130 interrupted.
 

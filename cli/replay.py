@@ -15,13 +15,14 @@ STANDARD_INPUT = Path("-")
 
 def print_firings(file: Path) -> None:
     """One JSON line per case. The whole file is read before the first line is printed, so that a bad one prints none."""
-    name, cases = _cases(file)
-    read = [_parsed(case, where=f"{name}: cases[{index}]") for index, case in enumerate(cases)]
+    name, document = read_document(file)
+    read = [_parsed(case, where=f"{name}: cases[{index}]") for index, case in enumerate(document["cases"])]
     for identity, trigger, samples in read:
         print(json.dumps({"id": identity, "fires_at": _as_integer_if_whole(fires_at(trigger, samples))}))
 
 
-def _cases(file: Path) -> tuple[str, list[Any]]:
+def read_document(file: Path) -> tuple[str, dict[str, Any]]:
+    """The file's name for messages and its JSON object, which has a list under the key `cases`."""
     name = "standard input" if file == STANDARD_INPUT else str(file)
     try:
         text = sys.stdin.read() if file == STANDARD_INPUT else file.read_text(encoding="utf-8")
@@ -35,7 +36,7 @@ def _cases(file: Path) -> tuple[str, list[Any]]:
     cases = document.get("cases") if isinstance(document, dict) else None
     if not isinstance(cases, list):
         raise InvalidSettings(f"{name}: got no list under the key cases, expected one.", next='write {"cases": [ … ]}.')
-    return name, cases
+    return name, document
 
 
 def _parsed(case: Any, *, where: str) -> tuple[int | str, Trigger, list[Sample]]:

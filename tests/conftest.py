@@ -1,7 +1,7 @@
 """What a machine cannot run is left out by name; GREENROOM_TEST_ALL=1 makes leaving anything out a failure."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 
 from delivery.errors import DeliveryError
 from deployments.machine import engine_client
+from tests.postgresql import empty_postgresql, postgresql_programs
 
 CHROMIUM = Path(os.environ.get("CHROMIUM_PATH") or "/usr/bin/chromium")
 
@@ -28,7 +29,19 @@ def _why_no_browser() -> str | None:
     return None if CHROMIUM.exists() else f"There is no browser at {CHROMIUM}. Next: run `make setup`, or set CHROMIUM_PATH."
 
 
-WHY_NOT: dict[str, Callable[[], str | None]] = {"docker": _why_no_docker, "browser": _why_no_browser}
+def _why_no_postgresql() -> str | None:
+    """The machine's own programs, or a container of them."""
+    return None if postgresql_programs() else _why_no_docker()
+
+
+WHY_NOT: dict[str, Callable[[], str | None]] = {"docker": _why_no_docker, "browser": _why_no_browser, "postgresql": _why_no_postgresql}
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The URL of an empty database, as a superuser, on a server that this session has for itself."""
+    with empty_postgresql() as url:
+        yield url
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

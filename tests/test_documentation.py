@@ -15,7 +15,7 @@ TEXTS = {str(page.relative_to(HOME)): page.read_text(encoding="utf-8") for page 
 each_page = pytest.mark.parametrize("page", TEXTS)
 
 # Read by others than the settings: the terminal, the tests, and the option --installation.
-OTHER_VARIABLES = {"DEBUG", "TEST_ALL", "INSTALLATION"}
+OTHER_VARIABLES = {"DEBUG", "TEST_ALL", "INSTALLATION", "REPLAY_DATABASE_URL"}
 
 
 @each_page
