@@ -14,7 +14,7 @@ import psycopg
 from deployments.processes import free_ports, wait_until
 from tests.blocks.postgresql_server import postgresql_server
 
-_PLACES = [Path("/usr/lib/postgresql"), Path("/usr/pgsql"), Path("/opt/homebrew/opt")]
+_PLACES = [Path("/usr/lib/postgresql"), Path("/usr/pgsql")]
 
 
 def postgresql_programs() -> Path | None:
