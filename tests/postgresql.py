@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def _from_programs(folder: Path) -> Iterator[str]:
         yield f"{address}/stage"
     finally:
         if server is not None:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # at once, whoever is still connected
             server.wait(timeout=30)
         shutil.rmtree(data, ignore_errors=True)
 
