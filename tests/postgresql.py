@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import psycopg
 from deployments.processes import free_ports, wait_until
 from tests.blocks.postgresql_server import postgresql_server
 
-_PLACES = [Path("/usr/lib/postgresql"), Path("/usr/pgsql"), Path("/opt/homebrew/opt")]
+_PLACES = [Path("/usr/lib/postgresql"), Path("/usr/pgsql")]
 
 
 def postgresql_programs() -> Path | None:
@@ -79,7 +80,7 @@ def _from_programs(folder: Path) -> Iterator[str]:
         yield f"{address}/stage"
     finally:
         if server is not None:
-            server.terminate()
+            server.send_signal(signal.SIGINT)  # at once, whoever is still connected
             server.wait(timeout=30)
         shutil.rmtree(data, ignore_errors=True)
 
