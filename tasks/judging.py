@@ -52,9 +52,11 @@ class Judging:
         """
         if green is None or blue is None:
             return
+        if self._judge is None:
+            self._judge = self._first(blue)
         if self._before is None:
-            self._judge = self._judge or self._first(blue)
-            self._before = at, green, blue
+            # Without a judge there is nothing to count from yet; the next scrape may bring one.
+            self._before = (at, green, blue) if self._judge else None
             return
         self._scrapes += 1
         if self._judge is not None and self._scrapes % self._scrapes_a_look == 0:
@@ -90,7 +92,7 @@ class Judging:
         """The judge of a canary that begins now: what blue has counted in its life is how it usually answers."""
         bounds = common_bounds(blue)
         if len(bounds) < 2:
-            log.info("The judge has nothing to compare yet: %d latency buckets of the live release are known.", len(bounds))
+            log.debug("The judge has nothing to compare with yet: the live release has answered nobody.")
             return None
         usual = counts(blue, bounds).buckets
         total = sum(usual)

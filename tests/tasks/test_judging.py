@@ -164,6 +164,16 @@ def test_a_memory_that_cannot_be_read_begins_anew(tmp_path: Path, caplog: pytest
     assert "it begins anew" in caplog.text
 
 
+def test_a_blue_that_has_answered_nobody_is_waited_for(tmp_path: Path) -> None:
+    judging = Judging(Stage(tmp_path).scene.plan, (), tmp_path)
+    judging.see(0, Counters(), Counters(), None)
+    assert judging.facts() == {}
+    for second in range(5, 60, 5):
+        judging.see(second, _counted(second * 10, errors=second), _counted(second * 10, errors=0), None)
+    assert judging.verdict is not None
+    assert judging.verdict.evidence > 100
+
+
 def test_with_every_user_on_green_there_is_nobody_to_compare_with(tmp_path: Path) -> None:
     stage = Stage(tmp_path)
     stage.target.weights = {BLUE.id: 0, GREEN.id: 100}

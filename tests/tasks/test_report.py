@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from delivery.environment import JudgeSettings
 from delivery.errors import DeliveryError
 from delivery.journal import Ending
 from delivery.ports import RunResult
@@ -159,6 +160,13 @@ def test_the_evidence_shows_what_changes_what_proved_it_and_what_will_happen(tmp
     assert "- `shift-10`: 10 % of the users get the new version" in evidence
     assert "- `watch-10`: watched for 2 min; back at once on error_rate above 0.05 for 45 s" in evidence
     assert "A failure before the promotion gives v1.1.0 every user back; it stays warm for 15 min after it." in evidence
+
+
+def test_the_plan_says_where_the_judge_compares_both_versions(tmp_path: Path) -> None:
+    plan = World(tmp_path, environment=an_environment(judge=JudgeSettings())).plan()
+    told = {line.split("`")[1]: line for line in evidence_markdown(plan, ()).splitlines() if line.startswith("- `watch-")}
+    assert told["watch-50"].endswith(", evidence that it is worse than the live version")
+    assert "evidence" not in told["watch-100"]
 
 
 def test_evidence_without_staging_says_so(tmp_path: Path) -> None:
