@@ -31,7 +31,8 @@ SEEDED_ROWS = 400
 @dataclass(frozen=True)
 class Outcome:
     """What the demo has shown; `problems` is empty when every promise held. `decided_seconds` is how long 1.2.0 had users before it was
-    found sick, `limit_seconds` what the absolute limit alone would have needed at least.
+    found sick, `limit_seconds` what the absolute limit alone would have needed at least, `back_seconds` how long it took from the verdict
+    until everybody was back.
     """
 
     live: str
@@ -41,6 +42,7 @@ class Outcome:
     seconds: float
     decided_seconds: float
     limit_seconds: float
+    back_seconds: float
     problems: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
@@ -77,8 +79,11 @@ class Story:
             endings["1.1.0"] = self._release("1.1.0")
             self._headline("1.2.0: passes every check, and fails on data that only production has")
             endings["1.2.0"] = self._release("1.2.0")
-            decided, limit = self._how_soon("1.2.0")
-            self.console.print(f"  found {decided:.1f} s after its first users came; the limit alone would have taken {limit:g} s at least")
+            decided, limit, back = self._how_soon("1.2.0")
+            self.console.print(
+                f"  found {decided:.1f} s after its first users came (the limit alone would have taken {limit:g} s at least), "
+                f"and everybody was back {back:.1f} s later"
+            )
         finally:
             users.stop()
         tally = users.tally(self._production_database(), jobs_patience_seconds=120.0)
@@ -92,6 +97,7 @@ class Story:
             seconds=round(self.clock() - began, 1),
             decided_seconds=decided,
             limit_seconds=limit,
+            back_seconds=back,
             problems=_problems(endings, tally, live=answers, same_images=same, soon=decided < limit),
         )
 
@@ -157,16 +163,20 @@ class Story:
                 return record
         raise DeliveryError(f"Production has no rollout of {version}.", next="look at the pipeline's run for what stopped it.")
 
-    def _how_soon(self, version: str) -> tuple[float, float]:
-        """(seconds from the first users of a release that was found sick to the verdict, seconds that the error limit has to be broken)."""
-        record = self._rollout_of(version)
-        entries = self.journal.entries(record.id)
+    def _how_soon(self, version: str) -> tuple[float, float, float]:
+        """Of a release that was brought back, seconds: from its first users to the verdict; that the error limit has to be broken for;
+        from the verdict until everybody was back. Infinite when it was not.
+        """
+        entries = self.journal.entries(self._rollout_of(version).id)
         plan = Progress.of(entry.event for entry in entries).plan
-        finished = {entry.event.step: entry for entry in entries if isinstance(entry.event, Finished)}
-        came = next(finished[step.name].at for step in plan.forward if step.kind is StepKind.SHIFT and step.name in finished)
-        sick = [entry.at for entry in finished.values() if isinstance(entry.event, Finished) and not entry.event.evidence.well]
+        at = {entry.event.step: entry.at for entry in entries if isinstance(entry.event, Finished)}
+        sick = next((entry.at for entry in entries if isinstance(entry.event, Finished) and not entry.event.evidence.well), None)
+        came = next((at[step.name] for step in plan.forward if step.kind is StepKind.SHIFT and step.name in at), None)
+        back = next((at[step.name] for step in plan.back if step.kind is StepKind.RESTORE and step.name in at), None)
         limit = min((trigger.for_seconds for trigger in plan.environment.trigger if trigger.metric == "error_rate"), default=0.0)
-        return round((sick[0] - came).total_seconds(), 1) if sick else inf, limit
+        if sick is None or came is None or back is None:
+            return inf, limit, inf
+        return round((sick - came).total_seconds(), 1), limit, round((back - sick).total_seconds(), 2)
 
     def _seed(self, environment: str) -> None:
         """Rows that were there before: production has old ones that staging never saw."""
