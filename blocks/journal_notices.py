@@ -16,7 +16,6 @@ class Notices:
 
     def put_notice(self, key: str, text: str, link: str | None) -> None:
         """The same key again replaces the text and marks it unsent again, under a new number: a sender under way marks only the old."""
-
         self._database.write(lambda connection: put(self._database, connection, key, text, link))
 
     def unsent_notices(self, limit: int = 50) -> Sequence[tuple[int, str, str, str | None]]:
