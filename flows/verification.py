@@ -130,7 +130,7 @@ def _follow(house: House, environment: Environment, promotion: RolloutRecord, ro
                 telling=telling,
                 verify=lambda: require_still_the_same(house, environment, promotion),
             )
-            return result_of(record)
+            return f"{result_of(record)} It went back by itself: {row.reason}"
         case Deed.ALERT:
             return f"{environment.title} fails, and people are told: {row.reason}"
         case Deed.WELL_AGAIN:

@@ -20,7 +20,7 @@ _SIDE_BY_SIDE = 8
 _SHOWN_BODY = 120
 
 
-@retried(ONCE, name="ask public endpoints")
+@retried(ONCE, name="ask public endpoints", run_name="ask public endpoints")
 def ask_endpoints(url: str, endpoints: Sequence[Endpoint], *, timeout_seconds: float) -> tuple[Answer, ...]:
     """One answer per endpoint, in their order. Nothing is asked twice: chance is what counting in a row is for. Never raises."""
     with httpx.Client(timeout=timeout_seconds, trust_env=False) as client, ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:

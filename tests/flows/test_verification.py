@@ -97,7 +97,7 @@ def test_who_fails_again_and_again_is_told_once_and_then_goes_back(stage: Stage,
     assert look(stage) == "Production fails, 1 in a row so far: GET /health."
     assert look(stage).startswith("Production fails, and people are told: GET /health: it answered 503, expected 200 (2 times in a row).")
     assert len(told(stage)) == 1
-    assert look(stage) == "Production runs v1.0.0."
+    assert look(stage).startswith("Production runs v1.0.0. It went back by itself: GET /health")
     [record, *_] = stage.house.store.rollouts(environment="production")
     assert (record.kind, record.ending, record.release) == ("rollback", Ending.LIVE, first.id)
     assert record.by == "canary-verification: GET /health: it answered 503, expected 200 (3 times in a row)."
@@ -256,7 +256,7 @@ def test_an_environment_that_is_busy_goes_back_at_the_next_look(stage: Stage, sh
         with pytest.raises(EnvironmentBusy):
             look(stage)
     assert stage.house.store.hold_on("production")  # written ahead
-    assert look(stage) == "Production runs v1.0.0."
+    assert look(stage).startswith("Production runs v1.0.0. It went back by itself: GET /health")
     assert stage.production.live == first.id
 
 
