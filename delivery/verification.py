@@ -54,7 +54,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Finding:
-    """An answer and how often in a row the endpoint has failed with it, since when; None while it does not fail."""
+    """An answer and how often in a row the endpoint has failed with it, since when; None while it does not fail. `proven`: it was well when
+    the present promotion came, or has been since. What never was, or failed before it, is no fault of the live release.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -63,6 +65,7 @@ class Finding:
     detail: str
     failures: int = 0
     since: datetime | None = None
+    proven: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,11 +157,11 @@ def judge_answers(
     release to go back to.
 
     An endpoint counts its failures while the same promotion is live; a well answer ends the count, an unknown one changes nothing.
-    Nothing is done on an unknown answer alone. A person is told once, until everything is well again.
+    Nothing is done on an unknown answer alone, and nobody goes back for what was not well before the live release came. A person is told once, until everything is well again.
     """
     promotion = newest_promotion(records)
-    same = before if before and promotion and before.rollout == promotion.id else None
-    findings = _counted(same.findings if same else (), answers, now=now)
+    is_same = before is not None and promotion is not None and before.rollout == promotion.id
+    findings = _counted(before.findings if before else (), answers, now=now, is_same=is_same)
     was_alerted = before.alerted if before else False
     sick = sorted((one for one in findings if one.outcome == "sick"), key=lambda one: -one.failures)
     if not sick:
@@ -167,12 +170,14 @@ def judge_answers(
             return Verdict(findings, Deed.WELL_AGAIN, "Every endpoint is well again.", alerted=False)
         return Verdict(findings, Deed.NOTHING, "", alerted=was_alerted)
     worst = sick[0]
-    obstacle = obstacle_to_going_back(records, has_previous=has_previous) or _too_old(policy, worst, now=now)
-    if policy.on_failure == "rollback" and worst.failures >= policy.rollback_after and not obstacle:
+    for_all = obstacle_to_going_back(records, has_previous=has_previous)
+    ready = [one for one in sick if one.failures >= policy.rollback_after and not _own_obstacle(policy, one, now=now)]
+    if policy.on_failure == "rollback" and ready and not for_all:
         return Verdict(findings, Deed.GO_BACK, told(sick), alerted=True)
+    obstacle = (for_all or _own_obstacle(policy, worst, now=now)) if policy.on_failure == "rollback" else None
     if worst.failures >= policy.alert_after and not was_alerted:
-        return Verdict(findings, Deed.ALERT, told(sick), alerted=True, obstacle=obstacle if policy.on_failure == "rollback" else None)
-    return Verdict(findings, Deed.NOTHING, "", alerted=was_alerted, obstacle=obstacle if policy.on_failure == "rollback" else None)
+        return Verdict(findings, Deed.ALERT, told(sick), alerted=True, obstacle=obstacle)
+    return Verdict(findings, Deed.NOTHING, "", alerted=was_alerted, obstacle=obstacle)
 
 
 def obstacle_to_going_back(records: Sequence[RolloutRecord], *, has_previous: bool) -> str | None:
@@ -198,26 +203,32 @@ def _obstacles(records: Sequence[RolloutRecord], *, has_previous: bool) -> Itera
         yield "nothing was live before it"
 
 
-def _too_old(policy: VerificationSettings, worst: Finding, *, now: datetime) -> str | None:
-    if worst.since is not None and now - worst.since > timedelta(seconds=policy.newest_seconds):
-        return f"it has failed for more than {policy.newest_seconds / 60:g} minutes"
+def _own_obstacle(policy: VerificationSettings, one: Finding, *, now: datetime) -> str | None:
+    if not one.proven:
+        return f"{one.endpoint} was not seen well since before the live release came, and going back would not help"
+    if one.since is not None and now - one.since > timedelta(seconds=policy.newest_seconds):
+        return f"{one.endpoint} has failed for more than {policy.newest_seconds / 60:g} minutes"
     return None
 
 
-def _counted(before: Iterable[Finding], answers: Sequence[Answer], *, now: datetime) -> tuple[Finding, ...]:
-    known = {one.endpoint: one for one in before}
-    return tuple(_next(known.get(answer.endpoint), answer, now) for answer in answers)
+def _counted(before: Iterable[Finding], answers: Sequence[Answer], *, now: datetime, is_same: bool) -> tuple[Finding, ...]:
+    """`is_same`: the promotion is still the one of the look before; another one counts anew."""
+    known = {one.endpoint: one if is_same else _anew(one) for one in before}
+    return tuple(_next(known.get(answer.endpoint, Finding(answer.endpoint, "unknown", "")), answer, now) for answer in answers)
 
 
-def _next(before: Finding | None, answer: Answer, now: datetime) -> Finding:
-    failures, since = (before.failures, before.since) if before else (0, None)
+def _anew(one: Finding) -> Finding:
+    return Finding(one.endpoint, one.outcome, one.detail, proven=one.proven and not one.failures)
+
+
+def _next(before: Finding, answer: Answer, now: datetime) -> Finding:
     match answer.outcome:
         case "well":
-            return Finding(answer.endpoint, "well", answer.detail)
+            return Finding(answer.endpoint, "well", answer.detail, proven=True)
         case "unknown":
-            return Finding(answer.endpoint, "unknown", answer.detail, failures, since)
+            return Finding(answer.endpoint, "unknown", answer.detail, before.failures, before.since, before.proven)
         case "sick":
-            return Finding(answer.endpoint, "sick", answer.detail, failures + 1, since or now)
+            return Finding(answer.endpoint, "sick", answer.detail, before.failures + 1, before.since or now, before.proven)
 
 
 def told(failing: Iterable[Finding]) -> str:

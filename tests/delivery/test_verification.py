@@ -10,7 +10,7 @@ from delivery.application import Service, Smoke
 from delivery.environment import VerificationSettings
 from delivery.journal import Ending
 from delivery.record import RolloutRecord
-from delivery.verification import Answer, Deed, Endpoint, Verdict, Verification, endpoints, is_due, judge_answers, told
+from delivery.verification import Answer, Deed, Endpoint, Finding, Verdict, Verification, endpoints, is_due, judge_answers, told
 from tests.samples import a_release, an_environment
 
 START = datetime(2026, 7, 1, 10, tzinfo=UTC)
@@ -54,9 +54,13 @@ def play(
     records: tuple[RolloutRecord, ...] = TWO,
     has_previous: bool = True,
     seconds: float = 60,
+    seen_well: bool = True,
+    came: str | None = None,
 ) -> list[Verdict]:
-    """Each story is one endpoint's; all are asked at each look."""
-    before, verdicts = None, []
+    """Each story is one endpoint's; all are asked at each look. Before it all were well (unless `seen_well` is False)."""
+    verdicts = []
+    well = tuple(Finding(f"GET /{index}", "well", "", proven=True) for index in range(len(stories)))
+    before = Verification("production", 0, START, came or SECOND.id, "x", well, Deed.NOTHING, "", alerted=False) if seen_well else None
     for number, letters in enumerate(zip(*stories, strict=True), start=1):
         now = START + timedelta(seconds=seconds * number)
         answers = [Answer(f"GET /{index}", OUTCOMES[letter], "it answered 503.") for index, letter in enumerate(letters)]
@@ -101,6 +105,10 @@ CASES: list[tuple[str, tuple[str, ...], dict[str, object], str]] = [
     ("a rollback long before the newest promotion is no obstacle", ("SSSSS",), {"records": (a_record(4), TRIED, *TWO)}, "..A.B"),
     ("failures that began more than 20 minutes ago are left to people", ("SSSSSSS",), {"seconds": 301}, "..A...."),
     ("exactly 20 minutes are not more", ("SSSSS",), {"seconds": 300}, "..A.B"),
+    ("what was never seen well is left to people", ("SSSSSSS",), {"seen_well": False}, "..A...."),
+    ("until it was well once", ("SWSSSSS",), {"seen_well": False}, "....A.B"),
+    ("unknown is not seen well", ("USSSSSSS",), {"seen_well": False}, "...A...."),
+    ("what was well when the live release came may bring it back", ("SSSSS",), {"came": FIRST.id}, "..A.B"),
     ("both at once: going back tells people by itself", ("SSSS",), {"policy": replace(BACK, alert_after=3, rollback_after=3)}, "..BB"),
 ]
 
@@ -117,6 +125,7 @@ def test_a_promotion_begins_the_count_anew_and_keeps_what_people_were_told():
     world = {"records": (a_record(3), *TWO), "has_previous": True, "now": START}
     verdict = judge_answers(BACK, before, sick, **world)  # type: ignore[arg-type]
     assert ([one.failures for one in verdict.findings], verdict.deed, verdict.alerted) == ([1], Deed.NOTHING, True)
+    assert not verdict.findings[0].proven  # it failed before the release came, which may be just what mends it
     well = judge_answers(BACK, before, [Answer("GET /0", "well", "it answered 200.")], **world)  # type: ignore[arg-type]
     assert well.deed is Deed.WELL_AGAIN
 

@@ -70,6 +70,12 @@ def two_releases(stage: Stage) -> tuple[Release, Release]:
     return first, second
 
 
+def break_it(stage: Stage, shop: Shop, *releases: Release) -> None:
+    """Once it was seen well."""
+    assert look(stage) == "Production is well."
+    shop.broken = {release.id for release in releases}
+
+
 def told(stage: Stage) -> list[str]:
     return [text for _, key, text, _ in stage.house.store.unsent_notices() if key.startswith("production/verification")]
 
@@ -93,7 +99,7 @@ def test_what_is_well_is_said_and_kept(stage: Stage, shop: Shop) -> None:
 
 def test_who_fails_again_and_again_is_told_once_and_then_goes_back(stage: Stage, shop: Shop) -> None:
     first, second = two_releases(stage)
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     assert look(stage) == "Production fails, 1 in a row so far: GET /health."
     assert look(stage).startswith("Production fails, and people are told: GET /health: it answered 503, expected 200 (2 times in a row).")
     assert len(told(stage)) == 1
@@ -114,7 +120,7 @@ def test_nothing_is_rolled_back_twice(stage: Stage, shop: Shop) -> None:
     oldest = stage.published("0.9.0")
     stage.bring(oldest, "production")
     first, second = two_releases(stage)
-    shop.broken = {oldest.id, first.id, second.id}
+    break_it(stage, shop, oldest, first, second)
     look(stage, times=3)
     assert stage.production.live == first.id
     look(stage, times=10)
@@ -150,7 +156,7 @@ def test_a_version_that_is_not_the_live_one_is_a_failure(stage: Stage, shop: Sho
 def test_only_people_are_told_where_the_policy_says_so(stage: Stage, shop: Shop, edit_environment: Callable[[str, str, str], None]) -> None:
     edit_environment("production", 'on_failure = "rollback"', 'on_failure = "alert"')
     _, second = two_releases(stage)
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     look(stage, times=8)
     assert stage.production.live == second.id
     [alert] = told(stage)
@@ -160,16 +166,36 @@ def test_only_people_are_told_where_the_policy_says_so(stage: Stage, shop: Shop,
 def test_the_first_release_stays_and_people_hear_why(stage: Stage, shop: Shop) -> None:
     only = stage.published("1.0.0")
     stage.bring(only, "production")
-    shop.broken = {only.id}
+    break_it(stage, shop, only)
     look(stage, times=5)
     assert stage.production.live == only.id
     [alert] = told(stage)
     assert alert.endswith("It does not go back by itself: nothing was live before it.")
 
 
+def test_who_comes_to_mend_it_is_not_sent_back_for_what_failed_before(stage: Stage, shop: Shop) -> None:
+    _, second = two_releases(stage)
+    third = stage.published("1.2.0")
+    break_it(stage, shop, second, third)
+    look(stage, times=2)
+    stage.bring(third, "production")
+    look(stage, times=8)
+    assert stage.production.live == third.id
+    assert stage.house.store.hold_on("production") is None
+
+
+def test_what_was_never_seen_well_is_left_to_people(stage: Stage, shop: Shop) -> None:
+    _, second = two_releases(stage)
+    shop.broken = {second.id}  # as by a public address that is misspelt
+    look(stage, times=8)
+    assert stage.production.live == second.id
+    [alert] = told(stage)
+    assert "GET /health was not seen well since before the live release came" in alert
+
+
 def test_failures_that_are_old_are_left_to_people(stage: Stage, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     _, second = two_releases(stage)
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     look(stage, times=2)
     later = stage.house.store.now() + timedelta(minutes=21)
     monkeypatch.setattr(type(stage.house.store), "now", lambda _: later)
@@ -189,12 +215,12 @@ def under_way(stage: Stage, release: Release) -> Iterator[str]:
 
 def test_nobody_is_asked_while_a_rollout_is_under_way(stage: Stage, shop: Shop) -> None:
     _, second = two_releases(stage)
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     look(stage, times=2)
     with under_way(stage, stage.published("1.2.0")) as rollout:
         assert look(stage, times=3) == f"Production is not asked while {rollout} is under way."
     assert stage.production.live == second.id
-    assert shop.asked == 2
+    assert shop.asked == 3
 
 
 def test_answers_from_the_middle_of_a_change_do_not_count(stage: Stage, shop: Shop) -> None:
@@ -213,7 +239,7 @@ def test_answers_from_the_middle_of_a_change_do_not_count(stage: Stage, shop: Sh
 
 def test_of_two_looks_at_once_one_counts(stage: Stage, shop: Shop) -> None:
     _, second = two_releases(stage)
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
 
     def look_too() -> None:
         shop.meanwhile = lambda: None
@@ -223,13 +249,13 @@ def test_of_two_looks_at_once_one_counts(stage: Stage, shop: Shop) -> None:
     assert look(stage) == "Production is verified by somebody else at this moment."
     last = stage.house.store.last_verification("production")
     assert last
-    assert (last.number, last.failing[0].failures) == (1, 1)
+    assert (last.number, last.failing[0].failures) == (2, 1)
 
 
 def test_who_comes_meanwhile_is_not_sent_back_for_another(stage: Stage, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     _, second = two_releases(stage)
     third = stage.published("1.2.0")
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     look(stage, times=2)
 
     def late(house: object, *arguments: object, **named: object) -> object:
@@ -245,7 +271,7 @@ def test_who_comes_meanwhile_is_not_sent_back_for_another(stage: Stage, shop: Sh
 
 def test_an_environment_that_is_busy_goes_back_at_the_next_look(stage: Stage, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = two_releases(stage)
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     look(stage, times=2)
 
     def busy(*_: object, **__: object) -> object:
@@ -262,7 +288,7 @@ def test_an_environment_that_is_busy_goes_back_at_the_next_look(stage: Stage, sh
 
 def test_a_way_back_that_fails_is_a_failed_run_and_is_not_tried_again(stage: Stage, shop: Shop) -> None:
     _, second = two_releases(stage)
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     look(stage, times=2)
     stage.production.fail("promote", 3, DeliveryError("The platform refused.", next="look."))
     with pytest.raises(DeliveryError, match="Production"):
@@ -275,7 +301,7 @@ def test_a_way_back_that_fails_is_a_failed_run_and_is_not_tried_again(stage: Sta
 
 def gone_back(stage: Stage, shop: Shop) -> Release:
     _, second = two_releases(stage)
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     look(stage, times=3)
     return second
 
@@ -298,7 +324,7 @@ def test_no_release_is_promoted_after_it_until_a_person_says_so(stage: Stage, sh
 def test_a_request_that_waited_is_ended_when_its_answer_comes(stage: Stage, shop: Shop) -> None:
     _, second = two_releases(stage)
     waiting = ask(stage.house, stage.on_staging("1.2.0").id, "production", "hotfix", key="run-1")
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     look(stage, times=3)
     with Telling() as telling, pytest.raises(NotApproved, match="promotions to production are held by canary-verification"):
         carry_out(stage.house, waiting, telling, approved_by=gate(stage.house, waiting, telling))
@@ -328,7 +354,7 @@ def test_unknown_answers_do_nothing(stage: Stage, shop: Shop, monkeypatch: pytes
 
 def test_a_journal_that_is_away_is_neither_good_nor_bad(stage: Stage, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     _, second = two_releases(stage)
-    shop.broken = {second.id}
+    break_it(stage, shop, second)
     look(stage, times=2)
 
     def away(*_: object, **__: object) -> object:
