@@ -16,13 +16,7 @@ class Notices:
 
     def put_notice(self, key: str, text: str, link: str | None) -> None:
         """The same key again replaces the text and marks it unsent again, under a new number: a sender under way marks only the old."""
-
-        def write(connection: Connection) -> None:
-            now = self._database.now(connection)
-            connection.execute(delete(notices).where(notices.c.key == key))
-            connection.execute(insert(notices).values(key=key, text=plain(text), link=link, put_at=now))
-
-        self._database.write(write)
+        self._database.write(lambda connection: put(self._database, connection, key, text, link))
 
     def unsent_notices(self, limit: int = 50) -> Sequence[tuple[int, str, str, str | None]]:
         """Oldest first: number, key, text, link."""
@@ -37,3 +31,9 @@ class Notices:
             connection.execute(update(notices).where(notices.c.number == notice).values(sent_at=self._database.now(connection)))
 
         self._database.write(write)
+
+
+def put(database: Database, connection: Connection, key: str, text: str, link: str | None) -> None:
+    now = database.now(connection)
+    connection.execute(delete(notices).where(notices.c.key == key))
+    connection.execute(insert(notices).values(key=key, text=plain(text), link=link, put_at=now))

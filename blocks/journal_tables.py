@@ -1,6 +1,6 @@
 """The tables of the journal. A change here needs a revision in `journal_migrations/versions`; a test compares the two."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
 from blocks.database import UtcTime
 
@@ -110,5 +110,34 @@ notices = Table(
     Column("link", Text, nullable=True),
     Column("put_at", UtcTime, nullable=False),
     Column("sent_at", UtcTime, nullable=True),
+    sqlite_autoincrement=True,
+)
+
+# Append-only. `key` is the look's own: a write that is tried again is one row. `document` has what each endpoint answered.
+verifications = Table(
+    "verifications",
+    TABLES,
+    Column("environment", String(31), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("key", String(200), nullable=False, unique=True),
+    Column("at", UtcTime, nullable=False),
+    Column("rollout", String(60), ForeignKey("rollouts.id"), nullable=False),
+    Column("release_id", String(120), nullable=False),
+    Column("deed", String(20), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("alerted", Boolean, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+# Append-only: the newest row of an environment says whether promotions to it are held.
+holds = Table(
+    "holds",
+    TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("environment", String(31), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("held", Boolean, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
     sqlite_autoincrement=True,
 )

@@ -125,6 +125,14 @@ def rollback(
 
 
 @app.command()
+def unhold(environment: Environment, reason: Reason, person: Person = None) -> None:
+    """Let releases go to an environment again that came back by itself. Needs the journal only, no Prefect."""
+    from cli.unhold import let_go_on
+
+    let_go_on(environment, reason=reason, person=person)
+
+
+@app.command()
 def plan(
     release: Release,
     environment: Environment,

@@ -16,6 +16,7 @@ from delivery.journal import Progress, Started
 from delivery.ports import JournalStore
 from delivery.record import RolloutRecord
 from delivery.source import Semver
+from delivery.verification import Hold, Verification, newest_promotion, told
 
 RECENT = 5
 
@@ -57,6 +58,8 @@ class Stand:
     underway: tuple[Underway, ...]
     waiting: tuple[Waiting, ...]
     recent: tuple[RolloutRecord, ...]
+    failing: Verification | None = None
+    hold: Hold | None = None
 
 
 def show_status(environment: str | None, *, as_json: bool, watch: bool) -> None:
@@ -108,7 +111,15 @@ def standing_of(store: JournalStore, environment: str, *, link: Callable[[str], 
             if _waits_for_people(request, now)
         ),
         recent=tuple(record for record in records if record.ended_at)[:RECENT],
+        failing=_failing(store.last_verification(environment), records),
+        hold=store.hold_on(environment),
     )
+
+
+def _failing(last: Verification | None, records: Sequence[RolloutRecord]) -> Verification | None:
+    """The last look, if something fails and what it looked at is still live."""
+    promotion = newest_promotion(records)
+    return last if last and last.failing and promotion and last.rollout == promotion.id else None
 
 
 def _waits_for_people(request: PromotionRequest, now: datetime) -> bool:
@@ -141,6 +152,13 @@ def lines_of(stand: Stand, now: datetime) -> Sequence[str]:
     else:
         since = f" since {age(now, stand.live_since)}" if stand.live_since else ""
         lines = [f"{stand.environment:<12} {stand.live}{since}" + (f", before it {stand.previous}" if stand.previous else "")]
+    if stand.failing:
+        lines.append(f"  failing    {told(stand.failing.failing)} Looked {age(now, stand.failing.at)}.")
+    if stand.hold:
+        lines.append(
+            f"  held       no promotion since {age(now, stand.hold.at)}, by {stand.hold.by}: {stand.hold.reason} "
+            f'greenroom unhold {stand.environment} --reason "…"'
+        )
     for rollout in stand.underway:
         where = f"{rollout.step} for" if rollout.step else "between two steps for"
         lines.append(

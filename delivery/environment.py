@@ -156,6 +156,43 @@ class Proving:
 
 
 @dataclass(frozen=True)
+class VerificationSettings:
+    """What users reach is asked every `interval_seconds` (the schedule looks each minute), with `timeout_seconds` for a whole answer. An
+    endpoint that fails `alert_after` times in a row makes a person be told; at `rollback_after` the release before comes back, if
+    `on_failure` is "rollback" and the failing began no longer than `newest_seconds` ago.
+    """
+
+    __pydantic_config__ = STRICT
+
+    enabled: bool = False
+    interval_seconds: float = 60.0
+    timeout_seconds: float = 10.0
+    alert_after: int = 3
+    rollback_after: int = 5
+    on_failure: Literal["alert", "rollback"] = "alert"
+    newest_seconds: float = 1200.0
+
+    def problems(self) -> tuple[str, ...]:
+        """Everything that cannot be meant, as sentences `key: got …, expected …`."""
+        found = [
+            f"verification.{key}: got {getattr(self, key):g}, expected more than 0"
+            for key in ("interval_seconds", "timeout_seconds", "newest_seconds")
+            if getattr(self, key) <= 0
+        ]
+        if self.alert_after < 1:
+            found.append(f"verification.alert_after: got {self.alert_after}, expected 1 or more")
+        least = max(2, self.alert_after)  # one failure is chance, and nobody goes back before a person is told
+        if self.rollback_after < least:
+            found.append(f"verification.rollback_after: got {self.rollback_after}, expected {least} or more")
+        longest = self.interval_seconds * (self.rollback_after - 1)
+        if self.on_failure == "rollback" and not found and longest >= self.newest_seconds:
+            found.append(
+                f"verification.newest_seconds: got {self.newest_seconds:g}, expected more than the {longest:g} s until the last failure"
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True)
 class Environment:
     """The whole environment file. It is read once, when a rollout is asked for, and frozen into the plan."""
 
@@ -168,6 +205,7 @@ class Environment:
     judge: JudgeSettings = JudgeSettings()
     deadlines: Deadlines = Deadlines()
     prove: Proving = Proving()
+    verification: VerificationSettings = VerificationSettings()
     trigger: tuple[Trigger, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -198,6 +236,7 @@ class Environment:
         if self.watch.window_seconds < self.watch.interval_seconds:
             found.append(f"watch.window_seconds: got {self.watch.window_seconds}, expected at least interval_seconds")
         found += self.judge.problems()
+        found += self.verification.problems()
         if self.approval.quorum < 1:
             found.append(f"approval.quorum: got {self.approval.quorum}, expected 1 or more")
         if self.approval.expires_hours <= 0:

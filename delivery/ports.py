@@ -15,6 +15,7 @@ from delivery.plan import Plan
 from delivery.record import Lease, RolloutRecord
 from delivery.release import Release
 from delivery.source import Semver, Sha
+from delivery.verification import Hold, Verification
 
 
 @dataclass(frozen=True)
@@ -221,3 +222,19 @@ class JournalStore(Protocol):
     def put_notice(self, key: str, text: str, link: str | None) -> None: ...
     def unsent_notices(self, limit: int = 50) -> Sequence[tuple[int, str, str, str | None]]: ...
     def mark_sent(self, notice: int) -> None: ...
+
+    # verifications and holds
+    def last_verification(self, environment: str) -> Verification | None: ...
+    def add_verification(self, verification: Verification, *, key: str, notice: tuple[str, str, str | None] | None) -> bool:
+        """Writes it with its notice (key, text, link), and with a hold when its deed is to go back, all or nothing, at the database's time.
+        False: somebody else has written that number, or a later one; theirs counts. Idempotent per key, which is the look's own.
+        """
+        ...
+
+    def hold_on(self, environment: str) -> Hold | None:
+        """What holds promotions to the environment; None when nothing does."""
+        ...
+
+    def let_go_on(self, environment: str, *, by: str, reason: str) -> Hold | None:
+        """Ends the hold on a person's word and returns what was ended; None, and nothing is written, when there was none."""
+        ...

@@ -19,7 +19,7 @@ from delivery.release import Release
 from flows.assembly import House, open_house
 from flows.messages import in_one_message
 from flows.parameters import EnvironmentName, PromotionKind, ReleaseId
-from flows.rollout import closed_rollout_of, log, require_eyes, result_of, run_rollout
+from flows.rollout import closed_rollout_of, log, require_eyes, require_no_hold, result_of, run_rollout
 from flows.telling import Notices, RunView, Telling, leave_artifact, left_artifact, this_run
 from tasks.report import evidence_markdown
 
@@ -51,6 +51,7 @@ def ask(house: House, release_id: str, environment_name: str, kind: Kind, *, key
     if known:
         return known[0]
     environment = house.environment(environment_name)
+    require_no_hold(house, environment)
     release = house.store.release(release_id)
     require_lived_before(house, release, environment)
     plan = plan_for(house, release, environment, kind)
@@ -128,6 +129,12 @@ def carry_out(house: House, request: PromotionRequest, telling: Telling, *, appr
 def require_same_world(house: House, request: PromotionRequest) -> None:
     """Raises `NotApproved` when today's plan, under the environment file that was frozen, is not the one that people approved."""
     plan = request.plan
+    if hold := house.store.hold_on(plan.environment.name):
+        _end(
+            house,
+            request,
+            f"promotions to {plan.environment.name} are held by {hold.by} until `greenroom unhold`: {hold.reason.rstrip('.')}",
+        )
     live = house.store.live(plan.environment.name)
     now, then = (release.version.tag if release else "nothing" for release in (live, plan.blue))
     if (live and live.id) != (plan.blue and plan.blue.id):

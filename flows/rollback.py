@@ -1,5 +1,7 @@
 """Back to a release that has already lived here: no approval, no migration, one shift."""
 
+from collections.abc import Callable
+
 from prefect import flow
 
 from delivery.errors import InvalidSettings
@@ -42,8 +44,11 @@ def go_back(
     by: str,
     telling: Telling,
     on_progress: Progress = tell_nobody,
+    verify: Callable[[], object] = lambda: None,
 ) -> RolloutRecord:
-    """The rollback itself, with Prefect or without. Raises `InvalidSettings` before anything is touched when there is nowhere to go."""
+    """The rollback itself, with Prefect or without. Raises `InvalidSettings` before anything is touched when there is nowhere to go, and
+    what `verify` raises once nobody else can act.
+    """
     environment, who = house.environment(environment_name), f"{by}: {reason}"
     if done := rollout_of_this_run(house, environment_name, kind="rollback", by=who):
         return done
@@ -55,7 +60,7 @@ def go_back(
         blue=house.store.live(environment_name),
         kind="rollback",
     )
-    return run_rollout(house, plan, by=who, telling=telling, on_progress=on_progress)
+    return run_rollout(house, plan, by=who, telling=telling, verify=verify, on_progress=on_progress)
 
 
 def release_to_go_back_to(house: House, environment: str, version: str | None) -> Release:

@@ -12,7 +12,7 @@ from typing import Any
 
 from delivery.approval import PromotionRequest
 from delivery.environment import Environment, Kind
-from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, LeftOpen
+from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, LeftOpen, NotApproved
 from delivery.journal import Ending, Journal, Opened
 from delivery.plan import Plan, StepKind
 from delivery.record import RolloutRecord
@@ -68,6 +68,8 @@ def run_rollout(
         return done
     with stopped_by_sigterm() as stop, stopped_when_cancelled(this_run(), stop), right_to_act(house, plan) as keeper:
         verify()
+        if plan.kind != "rollback":
+            require_no_hold(house, plan.environment)
         require_that_it_begins_here(house, plan)
         rollout = house.store.open_rollout(keeper.lease, plan, by=by)
         news = _News(house, telling, plan, rollout, on_progress)
@@ -91,6 +93,15 @@ def require_that_it_begins_here(house: House, plan: Plan) -> None:
         now, then = (release.version.tag if release else "nothing" for release in (live, plan.blue))
         raise DeliveryError(
             f"{plan.environment.title} is unchanged. {now} is live now, and the plan was made while {then} was.", next="ask for it again."
+        )
+
+
+def require_no_hold(house: House, environment: Environment) -> None:
+    """Raises `NotApproved` while promotions to the environment are held: an automatic rollback waits for a person's word."""
+    if hold := house.store.hold_on(environment.name):
+        raise NotApproved(
+            f"{environment.title} is unchanged. Promotions to it are held since {hold.at:%Y-%m-%d %H:%M} UTC by {hold.by}: {hold.reason}",
+            next=f'find out why, then let it go on: `greenroom unhold {environment.name} --reason "…"`, and promote again.',
         )
 
 

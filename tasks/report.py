@@ -11,6 +11,7 @@ from delivery.environment import Environment
 from delivery.journal import Closed, Ending, Entry, Evidence, Finished, Opened, Progress, Promoted, Started, TurnedBack
 from delivery.plan import Plan, Step, StepKind
 from delivery.record import RolloutRecord
+from delivery.verification import Deed, Verification
 from tasks.charts import charts
 
 _SHOWN_COMMITS = 20
@@ -84,6 +85,25 @@ def evidence_markdown(plan: Plan, staging: Sequence[Entry]) -> str:
     parts += ["## What will happen", _list(_planned(step, environment) for step in plan.forward)]
     parts += [_way_back(plan)]
     return "\n\n".join(parts) + "\n"
+
+
+def verification_markdown(environment: Environment, row: Verification, *, obstacle: str | None) -> str:
+    """What each public endpoint answered at the last look, and what comes of it."""
+    policy = environment.verification
+    state = "fails" if row.failing else "is well" if all(one.outcome == "well" for one in row.findings) else "is not known to be well"
+    limits = f"A person is told after {policy.alert_after} failures in a row"
+    limits += f", and the release before comes back after {policy.rollback_after}." if policy.on_failure == "rollback" else "."
+    rows = [(f"{one.outcome}: {_text(one.endpoint)}", _text(one.detail), _time(row.at), str(one.failures)) for one in row.findings]
+    parts = [
+        f"# {environment.title} {state}",
+        f"{row.release}, look {row.number}. {limits}",
+        _table(("endpoint", "answer", "time", "failures in a row"), rows),
+    ]
+    if row.deed is not Deed.NOTHING:
+        parts.append(f"**{row.deed.value.capitalize()}**: {_text(row.reason)}")
+    if obstacle:
+        parts.append(f"It does not go back by itself: {_text(obstacle)}.")
+    return "\n\n".join(parts)
 
 
 def timeline(entries: Sequence[Entry]) -> tuple[Moment, ...]:

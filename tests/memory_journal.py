@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, StaleFence
@@ -9,6 +10,7 @@ from delivery.journal import Closed, Entry, Event, Opened, Progress, Promoted, c
 from delivery.plan import Plan
 from delivery.record import Lease, RolloutRecord
 from delivery.release import Release
+from delivery.verification import Deed, Hold, Verification
 
 BEGINNING = datetime(2026, 7, 1, 10, tzinfo=UTC)
 
@@ -22,6 +24,9 @@ class MemoryJournal:
         self._leases: dict[str, Lease] = {}
         self._releases: dict[str, Release] = {}
         self._entries: dict[str, list[Entry]] = {}
+        self._verifications: dict[str, Verification] = {}
+        self._holds: dict[str, Hold] = {}
+        self.notices: dict[str, str] = {}
         self.spoil: Callable[[Event, str], None] = lambda _event, _when: None
         self.unreachable = False
 
@@ -116,6 +121,28 @@ class MemoryJournal:
     def previous(self, environment: str) -> Release | None:
         brought = self._brought(environment)
         return next((self._releases[release] for release in brought if release != brought[0]), None)
+
+    def last_verification(self, environment: str) -> Verification | None:
+        return self._verifications.get(environment)
+
+    def add_verification(self, verification: Verification, *, key: str, notice: tuple[str, str, str | None] | None) -> bool:  # noqa: ARG002
+        with self._lock:
+            last = self._verifications.get(verification.environment)
+            if verification.number != (last.number if last else 0) + 1:
+                return False
+            self._verifications[verification.environment] = replace(verification, at=self.now())
+            if verification.deed is Deed.GO_BACK:
+                hold = Hold(verification.environment, self.now(), held=True, by="canary-verification", reason=verification.reason)
+                self._holds.setdefault(verification.environment, hold)
+            if notice:
+                self.notices[notice[0]] = notice[1]
+            return True
+
+    def hold_on(self, environment: str) -> Hold | None:
+        return self._holds.get(environment)
+
+    def let_go_on(self, environment: str, *, by: str, reason: str) -> Hold | None:  # noqa: ARG002
+        return self._holds.pop(environment, None)
 
     def append(self, rollout: str, lease: Lease, events: Sequence[Event]) -> None:
         self.spoil(events[0], "before")

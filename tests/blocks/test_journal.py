@@ -21,7 +21,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.ddl.impl import DefaultImpl
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -43,6 +45,7 @@ from delivery.plan import Plan, Step, plan_rollout
 from delivery.record import Lease
 from delivery.release import Release
 from delivery.source import Semver
+from delivery.verification import Deed, Finding, Verification
 from delivery.walk import walk
 from deployments.processes import wait_until
 from tests.blocks.postgresql_server import PASSWORD, postgresql_server
@@ -789,6 +792,95 @@ def test_one_key_put_at_once_from_several_places_is_one_notice(journal: SqlJourn
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda number: journal.put_notice("rollout-1", f"step {number}", None), range(12)))
     assert len(journal.unsent_notices()) == 1
+
+
+# verifications and holds
+
+NOTICE = ("production/verification-alert", "Production fails.", None)
+
+
+def a_look(rollout: str, number: int = 1, *, deed: Deed = Deed.NOTHING, environment: str = "production") -> Verification:
+    began = datetime(2026, 7, 1, 10, 0, 0, 250_000, tzinfo=UTC)
+    findings = (Finding("GET /health", "sick", "it answered 503 \0 “é”.", failures=2, since=began), Finding("GET /", "well", "fine."))
+    return Verification(environment, number, began, rollout, a_release().id, findings, deed, "GET /health: 503.", alerted=True)
+
+
+def test_a_verification_comes_back_as_it_was_written_at_the_databases_time(journal: SqlJournal) -> None:
+    rollout, _ = released(journal, "1.1.0")
+    before = journal.now()
+    assert journal.last_verification("production") is None
+    assert journal.add_verification(a_look(rollout), key="a", notice=NOTICE)
+    last = journal.last_verification("production")
+    assert last
+    assert before <= last.at <= journal.now()
+    assert last.findings[0].detail == "it answered 503 \0 “é”."
+    assert replace(last, at=a_look(rollout).at) == a_look(rollout)
+    assert [notice[1:] for notice in journal.unsent_notices()] == [NOTICE]
+    assert journal.last_verification("staging") is None
+
+
+def test_a_number_that_somebody_else_has_written_is_refused_with_its_notice(journal: SqlJournal) -> None:
+    rollout, _ = released(journal, "1.1.0")
+    assert journal.add_verification(a_look(rollout), key="a", notice=None)
+    assert not journal.add_verification(a_look(rollout, deed=Deed.GO_BACK), key="b", notice=NOTICE)
+    assert not journal.add_verification(a_look(rollout, 3), key="c", notice=NOTICE)
+    assert (journal.unsent_notices(), journal.hold_on("production")) == ([], None)
+    assert journal.add_verification(a_look(rollout, 2), key="d", notice=None)
+
+
+def test_a_verification_that_is_written_again_is_one_row(journal: SqlJournal) -> None:
+    rollout, _ = released(journal, "1.1.0")
+    for _ in range(2):
+        assert journal.add_verification(a_look(rollout), key="a", notice=None)
+    last = journal.last_verification("production")
+    assert last
+    assert last.number == 1
+
+
+def test_of_many_looks_at_once_one_is_written(journal: SqlJournal) -> None:
+    rollout, _ = released(journal, "1.1.0")
+    with ThreadPoolExecutor(6) as pool:
+        written = list(pool.map(lambda key: journal.add_verification(a_look(rollout), key=str(key), notice=None), range(6)))
+    assert sorted(written) == [False] * 5 + [True]
+
+
+def test_going_back_holds_promotions_to_that_environment_until_a_person_says_so(journal: SqlJournal) -> None:
+    rollout, _ = released(journal, "1.1.0")
+    journal.add_verification(a_look(rollout, deed=Deed.ALERT), key="a", notice=None)
+    assert journal.hold_on("production") is None
+    for number in (2, 3):  # a way back that could not begin is written again
+        journal.add_verification(a_look(rollout, number, deed=Deed.GO_BACK), key=f"b{number}", notice=None)
+    hold = journal.hold_on("production")
+    assert hold
+    assert (hold.held, hold.by, hold.reason) == (True, "canary-verification", "GET /health: 503.")
+    assert journal.hold_on("staging") is None
+    assert journal.let_go_on("production", by="Bea", reason="1.2.0 mends it") == hold
+    assert journal.hold_on("production") is None
+    assert journal.let_go_on("production", by="Bea", reason="again") is None
+
+
+def test_who_held_and_who_let_go_on_is_kept(journal: SqlJournal) -> None:
+    rollout, _ = released(journal, "1.1.0")
+    journal.add_verification(a_look(rollout, deed=Deed.GO_BACK), key="a", notice=None)
+    journal.let_go_on("production", by="Bea", reason="1.2.0 mends it")
+    with journal._database.engine.connect() as connection:
+        rows = connection.execute(text("SELECT held, by, reason FROM holds ORDER BY number")).all()
+    assert [tuple(row) for row in rows] == [(True, "canary-verification", "GET /health: 503."), (False, "Bea", "1.2.0 mends it")]
+
+
+def test_a_journal_of_the_first_tables_gets_the_new_ones_and_keeps_what_it_knows(empty_url: str) -> None:
+    journal = SqlJournal(empty_url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    with journal._database.engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "first_tables")
+    rollout, _ = released(journal, "1.1.0")
+    journal.migrate()
+    assert journal.add_verification(a_look(rollout), key="a", notice=None)
+    journal.verify_chain(rollout)
+    journal.close()
 
 
 # locks, lost connections and secrets

@@ -14,6 +14,7 @@ from delivery.environment import ApprovalPolicy, Capability, Environment
 from delivery.journal import Closed, Evidence, Journal
 from delivery.plan import Plan, Step, plan_rollout
 from delivery.release import Release
+from delivery.verification import Deed, Finding, Verification
 from delivery.walk import walk
 from tests.samples import a_release, an_environment
 
@@ -161,3 +162,49 @@ def test_the_journal_is_only_read(store: SqlJournal, capsys: pytest.CaptureFixtu
     shown(capsys)
     shown(capsys, "--json")
     assert (store.entries("production-1"), store.entries("production-2"), store.leases()) == before
+
+
+def looked(store: SqlJournal, *, deed: Deed, failures: int) -> None:
+    [promotion, *_] = store.rollouts(environment="production")
+    finding = Finding("GET /health", "sick" if failures else "well", "it answered 503.", failures=failures)
+    last = store.last_verification("production")
+    number = (last.number if last else 0) + 1
+    look = Verification("production", number, store.now(), promotion.id, promotion.release, (finding,), deed, "503.", alerted=True)
+    assert store.add_verification(look, key=str(number), notice=None)
+
+
+def test_a_verification_that_fails_is_one_line_until_it_is_well(store: SqlJournal, capsys: pytest.CaptureFixture[str]):
+    rolled_out(store, "1.0.0")
+    looked(store, deed=Deed.ALERT, failures=4)
+    assert "\n  failing    GET /health: it answered 503 (4 times in a row). Looked " in shown(capsys, "-e", "production")
+    assert stand(capsys, "production")["failing"]["findings"][0]["failures"] == 4
+    looked(store, deed=Deed.WELL_AGAIN, failures=0)
+    assert "failing" not in shown(capsys, "-e", "production")
+
+
+def test_what_failed_of_an_earlier_release_is_no_news(store: SqlJournal, capsys: pytest.CaptureFixture[str]):
+    rolled_out(store, "1.0.0")
+    looked(store, deed=Deed.ALERT, failures=4)
+    rolled_out(store, "1.1.0")
+    assert "failing" not in shown(capsys, "-e", "production")
+
+
+def test_a_hold_is_one_line_with_how_it_ends(store: SqlJournal, capsys: pytest.CaptureFixture[str]):
+    rolled_out(store, "1.0.0")
+    looked(store, deed=Deed.GO_BACK, failures=5)
+    [line] = [line for line in shown(capsys).splitlines() if line.startswith("  held")]
+    assert "by canary-verification: 503. greenroom unhold production --reason" in line
+    assert stand(capsys, "staging")["hold"] is None
+
+
+def test_a_person_lets_releases_go_on(store: SqlJournal, capsys: pytest.CaptureFixture[str]):
+    rolled_out(store, "1.0.0")
+    looked(store, deed=Deed.GO_BACK, failures=5)
+    assert run(["unhold", "production", "--reason", " ", "--as", "Bea"]) == 2
+    assert run(["unhold", "nowhere", "--reason", "mended", "--as", "Bea"]) == 2
+    assert store.hold_on("production")
+    assert run(["unhold", "production", "--reason", "mended", "--as", "Bea"]) == 0
+    assert capsys.readouterr().out.startswith("Production takes releases again, by Bea. Held since ")
+    assert store.hold_on("production") is None
+    assert run(["unhold", "production", "--reason", "mended", "--as", "Bea"]) == 0
+    assert capsys.readouterr().out == "Nothing holds promotions to production.\n"

@@ -43,3 +43,9 @@ def test_a_watch_lasts_long_enough_for_its_triggers_to_be_seen() -> None:
         assert isinstance(trigger, Trigger)
         assert trigger.for_seconds <= production.traffic.watch_seconds + production.watch.blind_seconds
         assert trigger.max_gap_seconds > production.watch.interval_seconds
+
+
+def test_production_is_verified_and_goes_back_by_itself() -> None:
+    policy = load_environment("production", FOLDER).verification
+    assert (policy.enabled, policy.on_failure, policy.newest_seconds) == (True, "rollback", 1200)
+    assert policy.alert_after < policy.rollback_after

@@ -43,7 +43,8 @@ def registered(settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_deployment_names_a_flow_of_its_own() -> None:
-    assert deployment_names() == ["pipeline/pipeline", "promote/promote", "rollback/rollback", "recover/recover"]
+    flows = ("pipeline", "promote", "rollback", "recover", "canary-verification")
+    assert deployment_names() == [f"{name}/{name}" for name in flows]
 
 
 @pytest.mark.processes
@@ -91,6 +92,8 @@ def start(api: httpx.Client, name: str, body: Mapping[str, Any]) -> httpx.Respon
         ("rollback", {"environment": "production", "reason": ""}, "reason"),
         ("rollback", {"environment": "production", "reason": "x", "verison": "1.0.0"}, "verison"),
         ("recover", {"force": True}, "force"),
+        ("canary-verification", {"environment": "Production!"}, "environment"),
+        ("canary-verification", {"now": "perhaps"}, "now"),
     ],
 )
 def test_the_api_refuses_what_cannot_be_meant_and_names_it(
@@ -110,7 +113,7 @@ def test_the_same_key_twice_is_one_run(api: httpx.Client) -> None:
 
 
 @pytest.mark.prefect
-@pytest.mark.parametrize("name", ["pipeline", "promote", "rollback", "recover"])
+@pytest.mark.parametrize("name", ["pipeline", "promote", "rollback", "recover", "canary-verification"])
 def test_every_parameter_of_the_form_is_described_and_the_schema_is_closed(api: httpx.Client, name: str) -> None:
     found = api.get(f"/deployments/name/{name}/{name}").json()
     schema = found["parameter_openapi_schema"]
@@ -122,8 +125,9 @@ def test_every_parameter_of_the_form_is_described_and_the_schema_is_closed(api: 
 
 
 @pytest.mark.prefect
-def test_recover_is_scheduled_every_minute(api: httpx.Client) -> None:
-    (schedule,) = api.get("/deployments/name/recover/recover").json()["schedules"]
+@pytest.mark.parametrize("name", ["recover", "canary-verification"])
+def test_what_looks_after_everything_is_scheduled_every_minute(api: httpx.Client, name: str) -> None:
+    (schedule,) = api.get(f"/deployments/name/{name}/{name}").json()["schedules"]
     assert (schedule["schedule"]["interval"], schedule["active"]) == (60, True)
 
 

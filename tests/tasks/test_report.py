@@ -1,4 +1,4 @@
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -7,7 +7,8 @@ from delivery.environment import JudgeSettings
 from delivery.errors import DeliveryError
 from delivery.journal import Ending
 from delivery.ports import RunResult
-from tasks.report import evidence_markdown, rollout_markdown, rollout_rows, shares
+from delivery.verification import Deed, Finding, Verification
+from tasks.report import evidence_markdown, rollout_markdown, rollout_rows, shares, verification_markdown
 from tests.samples import a_release, an_environment
 from tests.tasks.test_rollout import BLUE, GREEN, QUICKLY, World, arm, disarm, fail_the_migration, refuse_the_promotion
 
@@ -193,3 +194,21 @@ def test_an_untouched_environment_is_told_as_unchanged(world: World) -> None:
 
     assert told(world).startswith("# Production is unchanged. v1.2.0 was turned back: migration failed:")
     assert world.store.rollout("production-1").ended_at == world.store.now() - timedelta(0)
+
+
+def test_what_users_reach_is_a_small_table() -> None:
+    at = datetime(2026, 7, 1, 10, tzinfo=UTC)
+    findings = (
+        Finding("GET /health", "sick", "it answered <b> | 503.", failures=3, since=at),
+        Finding("GET /", "well", "it answered 200."),
+    )
+    row = Verification("production", 7, at, "production-2", "v1.1.0-110aaaaa", findings, Deed.ALERT, "GET /health fails.", alerted=True)
+    lines = verification_markdown(an_environment(), row, obstacle="nothing was live before it").split("\n\n")
+
+    assert lines[0] == "# Production fails"
+    assert lines[2].splitlines()[0] == "| endpoint | answer | time | failures in a row |"
+    assert lines[2].splitlines()[2:] == [
+        "| sick: GET /health | it answered &lt;b> \\| 503. | 2026-07-01 10:00:00 UTC | 3 |",
+        "| well: GET / | it answered 200. | 2026-07-01 10:00:00 UTC | 0 |",
+    ]
+    assert lines[3:] == ["**Alert**: GET /health fails.", "It does not go back by itself: nothing was live before it."]
