@@ -48,8 +48,8 @@ def print_metrics(file: Path, *, service: str | None, environment: str) -> None:
     """One JSON object. The whole file is read before it is printed, so that a bad one prints nothing."""
     name, document = read_json(file, holding="a log of deployments")
     log, window = _parsed(_without_expectations(document), name=name)
-    service = service or _only_service(log, environment, name=name)
-    print(json.dumps(_metrics(Deliveries(log, window, service, environment)), indent=1, ensure_ascii=False))
+    seen = Deliveries(log, window, _service(log, service, environment, name=name), environment)
+    print(json.dumps(_metrics(seen), indent=1, ensure_ascii=False))
 
 
 def _metrics(seen: Deliveries) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def _bucket(seen: Deliveries, first_day: WeekStart, whose: str) -> str | None:
     if bucket is None:
         return None
     *others, last = seen.deployment_days_by_week(first_day)
-    weeks = f"{', '.join(map(str, others))} and {last} days" if others else f"{last} days"
+    weeks = f"{', '.join(map(str, others))} and {last} days" if others else f"{last} day{'' if last == 1 else 's'}"
     return f"{bucket} ({weeks}, median {median([*others, last]):g}; {whose})"
 
 
@@ -185,8 +185,16 @@ def _without_expectations(document: Any) -> Any:
     return [_without_expectations(value) for value in document] if isinstance(document, list) else document
 
 
-def _only_service(log: Log, environment: str, *, name: str) -> str:
+def _service(log: Log, asked: str | None, environment: str, *, name: str) -> str:
+    """Whose metrics are meant; a log without any deployment there is nobody's, and all that is unknown of it is null."""
     services = sorted({one.service for one in log.deployments if one.environment == environment})
+    if asked is not None:
+        if asked not in services:
+            raise InvalidSettings(
+                f"{name}: --service: got {shown(asked)}, expected one of {', '.join(services) or 'none'}.",
+                next=f"name a service that the log has in {environment}.",
+            )
+        return asked
     if len(services) > 1:
         raise InvalidSettings(
             f"{name}: got {len(services)} services in {environment}, expected one: {', '.join(services)}.",

@@ -167,10 +167,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Recoveries:
-    """Failed deployment recovery time. `open` failures are those not known to be over: they are counted and have no time."""
+    """Failed deployment recovery time. `open` failures are those not known to be over: they are counted and have no time.
+
+    `unrecorded` deployments failed (they were rolled back, say), but nobody recorded since when or until when: no time either.
+    """
 
     recovered: int
     open: int
+    unrecorded: tuple[str, ...]
     times: Mapping[Start, tuple[timedelta, ...]]
 
     def median(self, start: Start) -> timedelta | None:
@@ -267,12 +271,12 @@ class Deliveries:
         """Failed deployment recovery time: from a failure's begin to its end (dora.dev), for failures of this population's deployments.
 
         It begins with the impact on users (when that is unknown, with its detection); beside it stand the times from detection and from
-        the deployment's end. When no failure of a failed deployment was recorded, it is over as its first rollback or remedy completes.
+        the deployment's end. Each recorded failure has its own time.
         """
         times: dict[Start, list[timedelta]] = {"impact": [], "detection": [], "deployment": []}
         recovered = still_open = 0
         for one in self.population:
-            for failure in self._failures_of(one):
+            for failure in self._failures.get(one.id, ()):
                 if failure.restored_at is None:
                     still_open += 1
                     continue
@@ -281,7 +285,8 @@ class Deliveries:
                     began = _began(start, failure, one)
                     if began is not None:
                         values.append(failure.restored_at - began)
-        return Recoveries(recovered, still_open, {start: tuple(values) for start, values in times.items()})
+        unrecorded = tuple(one.id for one in self.population if self._failed(one) and one.id not in self._failures)
+        return Recoveries(recovered, still_open, unrecorded, {start: tuple(values) for start, values in times.items()})
 
     def rework_rate(self, *, rollbacks_as_deployments: bool = False) -> Share:
         """Deployment rework rate: unplanned deployments "as a result of an incident in production" (dora.dev) out of all.
@@ -373,12 +378,6 @@ class Deliveries:
     def _was_rolled_back(self, one: Deployment) -> bool:
         back = (other.rollback_of == one.id and other.completed_at is not None for other in self._remedies.get(one.id, ()))
         return one.outcome == "rolled_back_after_completion" or any(back)
-
-    def _failures_of(self, one: Deployment) -> Sequence[Failure]:
-        if not self._failed(one) or one.id in self._failures:
-            return self._failures.get(one.id, ())
-        remedied = [other.completed_at for other in self._remedies.get(one.id, ()) if other.completed_at is not None]
-        return [Failure(id="", deployment=one.id, restored_at=min(remedied, default=None))]
 
     def _days_by_week(self, first_day: WeekStart) -> dict[date, int]:
         first = _week_of(self.window.start.astimezone(UTC).date(), first_day)
