@@ -230,6 +230,32 @@ def replay_migrations(
     print_verdicts(file, database_url=database_url)
 
 
+@replay.command("dora")
+def replay_dora(
+    file: Annotated[Path, typer.Argument(help="A log of deployments as JSON; - reads standard input.", metavar="FILE", allow_dash=True)],
+    service: Annotated[str | None, typer.Option(help="Whose metrics; needed when the log has several services.", metavar="NAME")] = None,
+    environment: Annotated[str, typer.Option(help="Where users are.", metavar="NAME")] = "production",
+) -> None:
+    """How well was this service delivered? Prints one JSON object with DORA's metrics, and how others would have counted them.
+
+    Deployment frequency, change lead time, change fail rate, failed deployment recovery time and rework rate of one service in one
+    environment. Hours, minutes and shares from 0 to 1; what is not known is null, never 0; failures that are not over are counted as open.
+
+    The file is one object. "window": {"start", "end_exclusive"}: a deployment counts when it ended in it. "commits": {id: time of commit}.
+    "deployments": a list of {"id", "service", "environment", "kind": normal, hotfix, rollback or config, "started_at",
+    "traffic_started_at", "completed_at", "outcome": succeeded, rolled_back_after_completion, aborted_in_canary, failed_before_traffic or
+    cancelled, "commits": [ids that the release before did not have], "failure": null or {"impact_started_at", "detected_at",
+    "restored_at"}} and, where they apply, "rollback_of", "remediates" (ids of deployments) and "planned" (true unless said). "incidents":
+    what a tracker knew, a list of {"id", "cause_deployment", "opened_at", "resolved_at"}.
+
+    Times are ISO 8601 with an offset, or null when there was no such time. Give the whole log, not the window's part: a commit counts at
+    its first deployment. The key "expected" is not read, wherever it stands.
+    """
+    from cli.replay_dora import print_metrics
+
+    print_metrics(file, service=service, environment=environment)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs one command and returns its exit code: 0 done, 1 a failed act, 2 refused input, 130 interrupted.
 

@@ -3,7 +3,8 @@
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,20 +24,25 @@ def print_firings(file: Path) -> None:
 
 def read_document(file: Path) -> tuple[str, dict[str, Any]]:
     """The file's name for messages and its JSON object, which has a list under the key `cases`."""
-    name = "standard input" if file == STANDARD_INPUT else str(file)
-    try:
-        text = sys.stdin.read() if file == STANDARD_INPUT else file.read_text(encoding="utf-8")
-        document = json.loads(text)
-    except OSError as error:
-        raise InvalidSettings(f"{name} cannot be read: {error.strerror}.", next="pass the path of a file with cases, or -.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidSettings(f"{name} is not UTF-8 text.", next="pass a JSON file.") from error
-    except json.JSONDecodeError as error:
-        raise InvalidSettings(f"{name}:{error.lineno}:{error.colno} is not JSON: {error.msg}.", next="correct the file.") from error
+    name, document = read_json(file, holding="cases")
     cases = document.get("cases") if isinstance(document, dict) else None
     if not isinstance(cases, list):
         raise InvalidSettings(f"{name}: got no list under the key cases, expected one.", next='write {"cases": [ … ]}.')
     return name, document
+
+
+def read_json(file: Path, *, holding: str) -> tuple[str, Any]:
+    """What people call the file, and its JSON document."""
+    name = "standard input" if file == STANDARD_INPUT else str(file)
+    try:
+        text = sys.stdin.read() if file == STANDARD_INPUT else file.read_text(encoding="utf-8")
+        return name, json.loads(text)
+    except OSError as error:
+        raise InvalidSettings(f"{name} cannot be read: {error.strerror}.", next=f"pass the path of a file with {holding}, or -.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidSettings(f"{name} is not UTF-8 text.", next="pass a JSON file.") from error
+    except json.JSONDecodeError as error:
+        raise InvalidSettings(f"{name}:{error.lineno}:{error.colno} is not JSON: {error.msg}.", next="correct the file.") from error
 
 
 def _parsed(case: Any, *, where: str) -> tuple[int | str, Trigger, list[Sample]]:
@@ -81,6 +87,15 @@ def field_of(document: Any, key: str, *, where: str, default: Any = _MISSING) ->
     if value is _MISSING:
         raise InvalidSettings(f"{where}: got no {key}, expected one.", next="correct the file.")
     return value
+
+
+def only_known_keys(document: Any, keys: Collection[str], *, where: str) -> None:
+    """Notes of somebody's own are not looked at; what reads like one of our keys and is none would be left out in silence."""
+    if not isinstance(document, Mapping):
+        raise InvalidSettings(f"{where}: got {shown(document)}, expected an object.", next="correct the file.")
+    for key in document:
+        if key not in keys and (meant := get_close_matches(key, keys, n=1, cutoff=0.8)):
+            raise InvalidSettings(f"{where}: got the key {shown(key)}, expected {shown(meant[0])}.", next="correct the file.")
 
 
 def as_number(value: Any, *, where: str, may_be_nan: bool = False, may_be_infinite: bool = False) -> float:

@@ -3,13 +3,12 @@
 import json
 import math
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from cli.replay import STANDARD_INPUT, as_number, field_of, refused, shown
+from cli.replay import STANDARD_INPUT, as_number, field_of, only_known_keys, refused, shown
 from delivery.canary import FINAL, Context, JudgePolicy, Look, State
 from delivery.errors import InvalidSettings
 from delivery.evidence import NOTHING_SEEN, Counts, Pair
@@ -66,7 +65,7 @@ def _canaries(file: Path) -> list[Canary]:
         if not isinstance(document, Mapping):
             raise InvalidSettings(f"{where}: got {shown(document)}, expected a context or a look.", next="correct the file.")
         if "context" in document:
-            _known(document, {"context"}, where=where)
+            only_known_keys(document, {"context"}, where=where)
             found.append(Canary(_judge(document["context"], where=f"{where}.context")))
             samples = []
         elif not found:
@@ -89,7 +88,7 @@ def _lines(file: Path, name: str) -> list[str]:
 
 
 def _judge(document: Any, *, where: str) -> Judge:
-    _known(document, CONTEXT_KEYS, where=where)
+    only_known_keys(document, CONTEXT_KEYS, where=where)
     bounds = [
         as_number(bound, where=f"{where}.bounds[{index}]", may_be_infinite=True)
         for index, bound in enumerate(_list(document, "bounds", where=where))
@@ -123,7 +122,7 @@ def _halves(looks: Sequence[Any], *, where: str) -> list[Halves]:
     found = []
     for index, look in enumerate(looks):
         here = f"{where}[{index}]"
-        _known(look, HALVES_KEYS, where=here)
+        only_known_keys(look, HALVES_KEYS, where=here)
         n_1, n_2, x_1, x_2 = (_count(field_of(look, key, where=here), where=f"{here}.{key}") for key in HALVES_KEYS)
         for key, errors, requests in (("x_1", x_1, n_1), ("x_2", x_2, n_2)):
             if errors > requests:
@@ -133,7 +132,7 @@ def _halves(looks: Sequence[Any], *, where: str) -> list[Halves]:
 
 
 def _look(document: Mapping[str, Any], canary: Canary, samples: list[Sample], *, where: str) -> Look:
-    _known(document, LOOK_KEYS, where=where)
+    only_known_keys(document, LOOK_KEYS, where=where)
     number = _count(field_of(document, "look", where=where), where=f"{where}.look")
     last = canary.looks[-1].number if canary.looks else 0
     if number <= last:
@@ -170,7 +169,7 @@ def _breach(judge: Judge, samples: Sequence[Sample]) -> str | None:
 
 
 def _group(document: Any, *, where: str) -> Pair:
-    _known(document, COUNT_KEYS, where=where)
+    only_known_keys(document, COUNT_KEYS, where=where)
     return _pair(document, where=where)
 
 
@@ -196,7 +195,7 @@ def _histogram(document: Mapping[str, Any], key: str, *, buckets: int, where: st
 def _memory(document: Mapping[str, Any], *, where: str) -> tuple[float, float] | None:
     """Both colours' memory as shares of their limits; None when one of them is not known."""
     gauges = field_of(document, "gauges", where=where, default=None) or {}
-    _known(gauges, GAUGE_KEYS, where=f"{where}.gauges")
+    only_known_keys(gauges, GAUGE_KEYS, where=f"{where}.gauges")
     green, blue = gauges.get("memory_g"), gauges.get("memory_b")
     if green is None or blue is None:
         return None
@@ -208,15 +207,6 @@ def _share(value: Any, *, where: str) -> float:
     if number < 0:
         raise InvalidSettings(f"{where}: got {shown(value)}, expected 0 or more.", next="correct the file.")
     return number / 100 if number > PERCENT_FROM else number
-
-
-def _known(document: Any, keys: Collection[str], *, where: str) -> None:
-    """Notes of somebody's own are not looked at; what reads like one of our keys and is none would be left out in silence."""
-    if not isinstance(document, Mapping):
-        raise InvalidSettings(f"{where}: got {shown(document)}, expected an object.", next="correct the file.")
-    for key in document:
-        if key not in keys and (meant := get_close_matches(key, keys, n=1, cutoff=0.8)):
-            raise InvalidSettings(f"{where}: got the key {shown(key)}, expected {shown(meant[0])}.", next="correct the file.")
 
 
 def _list(document: Any, key: str, *, where: str) -> list[Any]:
