@@ -157,7 +157,8 @@ def judge_answers(
     release to go back to.
 
     An endpoint counts its failures while the same promotion is live; a well answer ends the count, an unknown one changes nothing.
-    Nothing is done on an unknown answer alone, and nobody goes back for what was not well before the live release came. A person is told once, until everything is well again.
+    Nothing is done on an unknown answer alone, and nobody goes back for what was not well before the live release came. A person is
+    told once, until everything is well again.
     """
     promotion = newest_promotion(records)
     is_same = before is not None and promotion is not None and before.rollout == promotion.id
