@@ -1,7 +1,6 @@
 """One installation for all tests of this folder: started once, removed at the end whatever happened."""
 
 import os
-import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from deployments.processes import free_ports
 from tests.blocks.fault_proxy import fault_proxy
 from tests.browser.prefect_pages import PrefectPages
 from tests.conftest import CHROMIUM
-from tests.system.premises import Premises, installations_of_others, new_installation
+from tests.system.premises import Premises, installations_of_others, keep_logs, new_installation
 
 FAILED = pytest.StashKey[bool]()
 
@@ -50,7 +49,9 @@ def premises(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
                 premises.close()
         finally:
             if request.session.testsfailed > before or not (folder / "settings.json").exists():
-                _keep_logs(folder)
+                kept = folder.with_name("logs")
+                keep_logs(folder, kept)
+                print(f"the installation's logs: {kept}")  # noqa: T201  a person who looks for the reason needs them
             installation.stop(remove=True)
 
 
@@ -77,12 +78,3 @@ def page(browser: Browser, request: pytest.FixtureRequest, tmp_path: Path) -> It
 @pytest.fixture
 def pages(page: Page, premises: Premises) -> PrefectPages:
     return PrefectPages(page, premises.installation.prefect.url)
-
-
-def _keep_logs(folder: Path) -> None:
-    kept = folder.with_name("logs")
-    for log in (*folder.rglob("*.log"), *folder.glob("journal.db*")):
-        goal = kept / log.relative_to(folder)
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(log, goal)
-    print(f"the installation's logs: {kept}")  # noqa: T201  a person who looks for the reason needs them

@@ -274,6 +274,14 @@ def new_installation(folder: Path, cache: Path, proxy: FaultProxy, ports: Mappin
     return installation
 
 
+def keep_logs(folder: Path, kept: Path) -> None:
+    """What tells why something went wrong in the installation of `folder`: logs and journal, before they are removed with it."""
+    for log in (*folder.rglob("*.log"), *folder.glob("journal.db*")):
+        goal = kept / log.relative_to(folder)
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(log, goal)
+
+
 def installations_of_others() -> list[str]:
     """Containers and networks of these environments: nobody but another installation can have made them."""
     engine = engine_client()
@@ -294,4 +302,4 @@ def until(look: Callable[[], T | None], what: str, *, seconds: float = LONGEST_W
     return found
 
 
-__all__ = ["HOME", "Premises", "installations_of_others", "new_installation", "until"]
+__all__ = ["HOME", "Premises", "installations_of_others", "keep_logs", "new_installation", "until"]

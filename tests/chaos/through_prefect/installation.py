@@ -13,7 +13,7 @@ from tests.blocks.fault_proxy import FaultProxy, fault_proxy
 from tests.chaos.real.lane import Row
 from tests.chaos.through_prefect.rest import disturbances
 from tests.chaos.through_prefect.scenarios import BLUE, SCENARIOS, Pipeline, Scenario
-from tests.system.premises import Premises, installations_of_others, new_installation
+from tests.system.premises import Premises, installations_of_others, keep_logs, new_installation
 
 GROUP = "prefect"
 CONTROL_SECONDS = 20.0
@@ -43,6 +43,11 @@ class House:
                 self.close()
                 raise
         return self._pipeline
+
+    def keep_logs(self, scenario: str) -> None:
+        """Of a scenario that is red, beside the installation that is about to go."""
+        if self._pipeline is not None:
+            keep_logs(self._pipeline.installation.folder, self._folder / "red" / scenario.replace(" ", "-"))
 
     def close(self) -> None:
         while self._close:
@@ -120,4 +125,6 @@ class Death:
         if not self._is_last and not row.violations:
             pipeline.settle()
         else:  # the next one begins on a new installation
+            if row.violations:
+                self._house.keep_logs(self.name)
             self._house.close()
