@@ -898,6 +898,7 @@ def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.processes  # takes its time
 def test_a_sqlite_file_that_stays_locked_is_worth_another_try_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "PATIENCE_SECONDS", 0.1)
     file = tmp_path / "journal.db"

@@ -322,6 +322,7 @@ def test_real_traefik_shows_the_weights_it_was_told(traefik: Traefik, traefik_sa
     assert httpx.get(f"{traefik.url('users')}/apix").status_code == 404
 
 
+@pytest.mark.processes  # takes its time
 def test_users_are_waited_for_until_traefik_sends_them_to_a_replica_that_got_well(
     traefik: Traefik, traefik_says: Said, another_says: Said
 ) -> None:

@@ -35,6 +35,7 @@ def story_of(schedule: Schedule) -> list[tuple[float, str, str]]:
     return told
 
 
+@pytest.mark.processes  # takes its time
 def test_hundreds_of_random_fault_schedules_keep_every_invariant() -> None:
     summary = run(range(500))
 

@@ -563,6 +563,7 @@ def test_a_walker_that_dies_at_any_point_is_finished_by_recovery(tmp_path: Path,
     assert Ending.ROLLED_BACK in endings or Ending.UNTOUCHED in endings
 
 
+@pytest.mark.processes  # takes its time
 def test_a_recovery_that_dies_at_any_point_is_finished_by_the_next(tmp_path: Path) -> None:
     for fuse in range(3, 60, 3):
         for second in range(1, 60):
