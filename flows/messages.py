@@ -1,12 +1,15 @@
 """How a flow run ends: one message, and never a traceback for what Greenroom foresaw."""
 
 import logging
+import os
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec
 
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun, FailedRun, UnfinishedRun
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.states import Completed, Failed
 
 from delivery.errors import DeliveryError
@@ -57,3 +60,24 @@ def _set_up_logging() -> None:
         ours.setLevel(logging.INFO)
     for name in ("prefect.task_runs", "prefect.flow_runs"):
         logging.getLogger(name).addFilter(_filter)  # the same filter twice is one
+    for handler in (*logging.getLogger().handlers, *logging.getLogger("prefect").handlers):
+        if isinstance(handler, PrefectConsoleHandler):
+            outlive_the_reader(handler)
+
+
+def outlive_the_reader(handler: PrefectConsoleHandler) -> None:
+    """A console whose reader died falls silent, and the run goes on: the lines also go to Prefect's API.
+
+    A flow's process writes into a pipe that its worker reads. rich's own answer to a broken pipe is `SystemExit`, which would end a rollout
+    half way because its worker died.
+    """
+    console = handler.console
+
+    def fall_silent() -> None:
+        console.quiet = True
+        # What is still buffered must go somewhere too, and so must whatever else writes there.
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), console.file.fileno())
+
+    # Prefect makes the console, so there is no subclass of it to be had.
+    console.on_broken_pipe = fall_silent  # type: ignore[method-assign]

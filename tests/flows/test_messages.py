@@ -1,9 +1,11 @@
 """A run ends with one message; tracebacks are for surprises."""
 
 import logging
+import os
 
 import pytest
 from prefect.exceptions import FailedRun
+from prefect.logging.handlers import PrefectConsoleHandler
 
 from delivery.errors import InvalidSettings
 from flows.messages import in_one_message
@@ -51,3 +53,21 @@ def test_what_the_engine_adds_to_a_told_failure_is_dropped() -> None:
     error = FailedRun("told already")
     record = logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, "Engine execution exited", (), (FailedRun, error, None))
     assert not logging.getLogger("prefect.flow_runs").filter(record)
+
+
+def test_a_run_goes_on_when_nobody_reads_its_lines_any_longer() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w", buffering=1) as stream:
+        handler = PrefectConsoleHandler(stream=stream)
+        prefect = logging.getLogger("prefect")
+        prefect.addHandler(handler)
+        try:
+            ends("well")
+            handler.emit(logging.LogRecord("prefect.flow_runs", logging.INFO, "", 0, "read", (), None))
+            read = os.read(reader, 100)
+            os.close(reader)
+            for line in ("the worker dies", "the walk goes on"):
+                handler.emit(logging.LogRecord("prefect.flow_runs", logging.INFO, "", 0, line, (), None))
+        finally:
+            prefect.removeHandler(handler)
+    assert read == b"read\n"
