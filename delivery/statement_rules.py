@@ -16,6 +16,9 @@ AEL = Lock.ACCESS_EXCLUSIVE
 LONGEST_LOCK_TIMEOUT = 5.0
 LONGEST_STATEMENT_TIMEOUT = 300.0
 _LIMITS = {"lock_timeout": LONGEST_LOCK_TIMEOUT, "statement_timeout": LONGEST_STATEMENT_TIMEOUT}
+# What may run long, since nobody waits for it.
+_ONLINE = frozenset(("concurrently", "validate"))
+_WITHOUT_WORK = frozenset(("set", "reset", "begin", "start", "commit", "end", "savepoint", "release"))
 _GUARDS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout", "deadlock_timeout")
 _WEAK_MODES = (("access", "share"), ("row", "share"), ("row", "exclusive"), ("share", "update", "exclusive"))
 _HARMLESS_CALLS = frozenset({
@@ -86,12 +89,20 @@ def judge_setting(story: Story, setting: str, value: str) -> None:
         limit = _LIMITS.get(setting, float("inf"))
         wait = seconds(value)
         is_limit = wait is not None and 0 < wait <= limit
-        online = ("concurrently", "validate")
-        is_needed = setting == "statement_timeout" and any(word in statement.words for statement in story.statements for word in online)
+        is_needed = setting == "statement_timeout" and _only_online_work_follows(story)
         rule = "short-timeout" if is_limit or is_needed else "timeout-off"
         story.say(rule, about={"setting": setting, "value": value or "default"})
     else:
         story.say("setting")
+
+
+def _only_online_work_follows(story: Story) -> bool:
+    """Is the statement timeout lifted for nothing but what runs long while others go on, until it is set anew?"""
+    under_it = list(itertools.takewhile(lambda statement: "statement_timeout" not in statement.words, story.statements[story.at + 1 :]))
+    work = [
+        words for statement in under_it if not _WITHOUT_WORK.intersection((words := statement.words)[:1]) and "alembic_version" not in words
+    ]
+    return bool(work) and all(_ONLINE.intersection(words) for words in work)
 
 
 def _reset(story: Story, cursor: Cursor) -> None:

@@ -159,6 +159,24 @@ def test_a_waiver_covers_nothing_else(other: Waiver):
     assert not judged("ALTER TABLE rooms DROP COLUMN note", waivers=[other], today=TODAY).safe
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE bookings VALIDATE CONSTRAINT bookings_room; {off}; ALTER TABLE rooms ADD COLUMN a int",
+        "{off}; ALTER TABLE rooms ADD COLUMN a int; ALTER TABLE bookings VALIDATE CONSTRAINT bookings_room",
+        "{off}; ALTER TABLE rooms ADD COLUMN a int; SET statement_timeout = '5s'; ALTER TABLE bookings VALIDATE CONSTRAINT bookings_room",
+    ],
+    ids=["online work before", "online work too", "online work under another limit"],
+)
+def test_the_statement_timeout_is_lifted_for_online_work_alone(sql: str) -> None:
+    assert "timeout-off" in rules(judged(sql.format(off="SET statement_timeout = '0'")))
+
+
+def test_the_statement_timeout_may_be_lifted_for_online_work() -> None:
+    sql = "SET statement_timeout = '0'; ALTER TABLE bookings VALIDATE CONSTRAINT bookings_room; SET statement_timeout = '5s'"
+    assert judged(sql).safe
+
+
 def test_a_waiver_leaves_other_objections_standing():
     verdict = judged("ALTER TABLE rooms DROP COLUMN note; DROP TABLE bookings", waivers=[waiver(table="*")], today=TODAY)
     assert rules(verdict) >= {"drop"}
