@@ -6,10 +6,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from delivery.errors import DeliveryError
 from deployments.machine import engine_client
 from tests.postgresql import empty_postgresql, postgresql_programs
+
+# How many examples a property is tried on: `--hypothesis-profile=quick` is for the fast suite.
+settings.register_profile("quick", max_examples=20, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.load_profile("thorough")
 
 CHROMIUM = Path(os.environ.get("CHROMIUM_PATH") or "/usr/bin/chromium")
 

@@ -5,7 +5,7 @@ from itertools import pairwise, product
 from math import comb, exp, lgamma, log, prod
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from delivery.evidence import LARGEST, Capital, Slower, error_e_logs, not_worse_e_log, usual_shares
@@ -92,7 +92,6 @@ def normalised(parts: list[float]) -> list[float]:
 distributions = st.lists(st.floats(0.01, 1), min_size=5, max_size=5).map(normalised)
 
 
-@settings(max_examples=30, deadline=None)
 @given(n_g=st.integers(1, 4), n_b=st.integers(1, 4), true=distributions, believed=distributions, faster=st.floats(0, 0.9))
 def test_latency_evidence_is_at_most_1_on_average_when_green_is_not_slower(
     n_g: int, n_b: int, true: list[float], believed: list[float], faster: float

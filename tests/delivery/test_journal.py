@@ -1,7 +1,7 @@
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery.errors import DeliveryError
@@ -179,7 +179,6 @@ def stories(draw: st.DrawFn) -> tuple[list[Event], Event]:
     return list(log.written), draw(any_event)
 
 
-@settings(max_examples=300)
 @given(stories())
 def test_no_order_of_events_makes_an_illegal_journal(story: tuple[list[Event], Event]) -> None:
     """What a journal wrote can always be read again; one event more is refused, or leaves a journal that still ends in its four ways."""
@@ -194,7 +193,6 @@ def test_no_order_of_events_makes_an_illegal_journal(story: tuple[list[Event], E
     assert finish(Journal(MemoryLog([*events, one_more]))).ending in Ending
 
 
-@settings(max_examples=200)
 @given(stories(), st.lists(st.booleans(), min_size=40, max_size=40))
 def test_every_rollout_ends_whatever_its_steps_find(story: tuple[list[Event], Event], verdicts: list[bool]) -> None:
     journal = Journal(MemoryLog(story[0]))

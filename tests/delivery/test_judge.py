@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -285,7 +285,6 @@ looks = st.lists(
 ).map(lambda several: [replace(one, number=number) for number, one in enumerate(several, 1)])
 
 
-@settings(max_examples=60, deadline=None)
 @given(looks)
 def test_a_judge_that_is_put_away_after_each_look_says_the_same(several: list[Look]):
     """Its state goes through JSON, as in the journal, and another judge takes over."""
@@ -298,7 +297,6 @@ def test_a_judge_that_is_put_away_after_each_look_says_the_same(several: list[Lo
     assert found == expected
 
 
-@settings(max_examples=60, deadline=None)
 @given(looks)
 def test_every_verdict_is_finite_has_a_sentence_and_does_not_look_ahead(several: list[Look]):
     _, verdicts = judged(several)
@@ -308,7 +306,6 @@ def test_every_verdict_is_finite_has_a_sentence_and_does_not_look_ahead(several:
         assert judged(several[:number])[1] == verdicts[:number]
 
 
-@settings(max_examples=60, deadline=None)
 @given(looks)
 def test_once_back_always_back(several: list[Look]):
     found = decisions(several)
