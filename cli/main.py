@@ -155,6 +155,22 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
+def housekeeping(
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what goes; else it is only shown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What nobody needs any longer, and why the rest stays: images in the registry, old files of this machine, old remains.
+
+    The newest releases stay (GREENROOM_KEEP_RELEASES, 10), and everything that is live, previous, a way back, asked for or under way, with
+    what describes it; so does every image that nobody here published. Files and remains stay for GREENROOM_KEEP_DAYS (30).
+    """
+    from cli.housekeeping import tidy
+
+    if not tidy(act=delete, as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def steward(
     once: Annotated[bool, typer.Option("--once", help="One round, then the end; exit code 1 when something could not be done.")] = False,
 ) -> None:

@@ -14,6 +14,7 @@ from delivery.journal import Entry, EventLog
 from delivery.plan import Plan
 from delivery.record import Lease, RolloutRecord
 from delivery.release import Release
+from delivery.retention import Manifest
 from delivery.source import Semver, Sha
 from delivery.verification import Hold, Verification
 
@@ -139,6 +140,13 @@ class Registry(Protocol):
     def push(self, local: str, *, repository: str, tags: Sequence[str]) -> ImageRef: ...
     def tag(self, image: ImageRef, tags: Sequence[str]) -> None: ...
     def is_ready(self) -> None: ...
+    def stored(self, repository: str) -> Sequence[Manifest]:
+        """What lies in `repository` under a name, what that lists, and what describes it; nothing where there is no such repository."""
+        ...
+
+    def remove(self, repository: str, digest: str) -> None:
+        """Idempotent. Raises `DeliveryError` when the registry does not allow deleting."""
+        ...
 
 
 class Notifier(Protocol):
@@ -160,6 +168,9 @@ class JournalStore(Protocol):
     def release(self, release_id: str) -> Release: ...
     def release_of(self, version: Semver) -> Release: ...
     def release_of_commit(self, sha: Sha, version: Semver) -> Release | None: ...
+    def releases(self) -> Sequence[Release]:
+        """All of them, the newest first."""
+        ...
 
     # the environment's lease
     def acquire(self, environment: str, *, holder: str, purpose: str, ttl: timedelta) -> Lease:
