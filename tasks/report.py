@@ -173,7 +173,7 @@ def _outline(plan: Plan) -> str:
 
 
 def _kind(plan: Plan) -> str:
-    return {"normal": "rollout", "hotfix": "hotfix", "rollback": "rollback"}[plan.kind]
+    return {"normal": "rollout", "hotfix": "hotfix", "rollback": "rollback", "config": "configuration"}[plan.kind]
 
 
 def _length(entries: Sequence[Entry], record: RolloutRecord) -> str:
