@@ -200,11 +200,14 @@ def metrics(
     environment: Annotated[str | None, typer.Option("--environment", "-e", help="Only this one.")] = None,
     days: Annotated[int, typer.Option(help="How many UTC days back to look, today included.", min=1, max=366)] = 28,
     as_json: Json = False,
+    textfile: Annotated[
+        Path | None, typer.Option(help="Write them to this file too, for Prometheus' textfile collector.", metavar="FILE.prom")
+    ] = None,
 ) -> None:
     """How often, how quickly and how safely releases reach their users (DORA). Needs the journal only, no Prefect."""
     from cli.metrics import show_metrics
 
-    show_metrics(environment, days=days, as_json=as_json)
+    show_metrics(environment, days=days, as_json=as_json, textfile=textfile)
 
 
 @incident.command("open")

@@ -1,15 +1,17 @@
 """`greenroom metrics`: how well releases reach their users, from the journal alone."""
 
 import json
+from pathlib import Path
 
 from blocks.settings import environment_names, settings
 from cli.delivery_numbers import document_of
 from cli.journal import open_journal
+from cli.metrics_textfile import write_textfile
 from delivery.errors import InvalidSettings
 from tasks.delivery_report import NOTHING_YET, Delivered, delivered, failed, figures, sentence
 
 
-def show_metrics(environment: str | None, *, days: int, as_json: bool) -> None:
+def show_metrics(environment: str | None, *, days: int, as_json: bool, textfile: Path | None = None) -> None:
     current = settings()
     with open_journal(current) as store:
         known = sorted({*environment_names(current.environments_dir), *(record.environment for record in store.rollouts(limit=500))})
@@ -18,6 +20,8 @@ def show_metrics(environment: str | None, *, days: int, as_json: bool) -> None:
                 f"Unknown environment: got {environment[:80]!r}, expected one of: {', '.join(known) or 'none'}.", next="correct the name."
             )
         found, now = delivered(store, days=days, environment=environment), store.now()
+    if textfile is not None:
+        write_textfile(textfile, found, now=now)
     if as_json:
         print(json.dumps({"at": now.isoformat(), "days": days, "services": [_document(told) for told in found]}, ensure_ascii=False))
     else:

@@ -153,3 +153,9 @@ def test_a_time_without_a_zone_is_the_terminals(store: SqlJournal, capsys: pytes
 )
 def test_what_cannot_be_meant_is_refused(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]):
     assert told in refused(capsys, "incident", *arguments)
+
+
+def test_the_figures_go_into_a_file_for_prometheus_too(store: SqlJournal, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rolled_out(store, "1.0.0")
+    assert said(capsys, "metrics", "--textfile", str(tmp_path / "greenroom.prom")).startswith("Production, dealbrain: ")
+    assert 'greenroom_deployments{environment="production",service="dealbrain"} 1.0\n' in (tmp_path / "greenroom.prom").read_text()
