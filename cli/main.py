@@ -196,6 +196,17 @@ def steward(
 
 
 @app.command()
+def report(
+    rollout: Annotated[str, typer.Argument(help="Which one, for instance production-7.", metavar="ROLLOUT")],
+    file: Annotated[Path | None, typer.Argument(help="The file; else ROLLOUT.html in this folder.", metavar="[FILE]")] = None,
+) -> None:
+    """Write a rollout's report as one HTML file to keep or to send: timeline, plots, migrations, what was released. Needs no Prefect."""
+    from cli.report import write_report
+
+    write_report(rollout, file)
+
+
+@app.command()
 def metrics(
     environment: Annotated[str | None, typer.Option("--environment", "-e", help="Only this one.")] = None,
     days: Annotated[int, typer.Option(help="How many UTC days back to look, today included.", min=1, max=366)] = 28,

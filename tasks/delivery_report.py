@@ -8,6 +8,7 @@ from delivery.dora import DAY, Deliveries, LeadTimes, Recoveries, Share, Window
 from delivery.dora_facts import facts_of
 from delivery.dora_targets import FAIL_RATE, LEAD_TIME, RECOVERY, targets_met
 from delivery.ports import JournalStore
+from tasks.markdown import table
 from tasks.plot import BLUE, Chart, Line
 
 WEEKS_SHOWN = 12
@@ -103,7 +104,7 @@ def metrics_markdown(found: Sequence[Delivered]) -> str:
     for told in found:
         parts += [
             f"# {sentence(told)}",
-            _table(
+            table(
                 ("", f"last {told.seen.window.days:g} days", "target", ""),
                 [(f.name, f.value, f.target, _shown(f)) for f in figures(told.seen)],
             ),
@@ -206,8 +207,3 @@ def _percent(share: float | None) -> float | None:
 
 def _in(unit: timedelta, length: timedelta | None) -> float | None:
     return None if length is None else length / unit
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -86,6 +86,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
         "demo",
         "replay",
         "metrics",
+        "report",
         "incident",
     ):
         assert command in shown
