@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery.dora import Deliveries, Deployment, Failure, Window
@@ -240,7 +240,6 @@ def journals(draw: st.DrawFn) -> tuple[list[Story], list[IncidentFact]]:
     return stories, reports
 
 
-@settings(max_examples=60)
 @given(journal=journals(), data=st.data())
 def test_the_order_in_which_a_journal_is_read_does_not_matter(journal: tuple[list[Story], list[IncidentFact]], data: st.DataObject):
     stories, reports = journal
@@ -248,7 +247,6 @@ def test_the_order_in_which_a_journal_is_read_does_not_matter(journal: tuple[lis
     assert shuffled == facts_of(stories, reports)
 
 
-@settings(max_examples=60)
 @given(journal=journals(), data=st.data())
 def test_blaming_late_comes_to_the_same_as_blaming_at_once(journal: tuple[list[Story], list[IncidentFact]], data: st.DataObject):
     stories, reports = journal
