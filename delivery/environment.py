@@ -14,7 +14,7 @@ from delivery.canary import JudgePolicy
 from delivery.errors import InvalidSettings
 from delivery.triggers import Trigger
 
-Kind = Literal["normal", "hotfix", "rollback"]
+Kind = Literal["normal", "hotfix", "rollback", "config"]
 
 
 class Capability(StrEnum):

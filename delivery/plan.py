@@ -47,7 +47,8 @@ class Step:
 @dataclass(frozen=True)
 class Plan:
     """What a rollout does, decided before it begins and kept in its first journal entry: a resumed rollout goes on with the plan that
-    was approved, not with today's settings. `blue` is None for the first release of an environment.
+    was approved, not with today's settings. `blue` is None for the first release of an environment. `planned` and `remediates` (the rollout
+    whose failure this one mends) are for the delivery metrics.
     """
 
     __pydantic_config__ = STRICT
@@ -59,6 +60,8 @@ class Plan:
     forward: tuple[Step, ...]
     back: tuple[Step, ...]
     request: int | None = None
+    planned: bool = True
+    remediates: str | None = None
 
     @property
     def step_names(self) -> tuple[str, ...]:
@@ -78,6 +81,8 @@ def plan_rollout(
     blue: Release | None,
     kind: Kind = "normal",
     request: int | None = None,
+    planned: bool = True,
+    remediates: str | None = None,
 ) -> Plan:
     """The plan that brings `environment` from `blue` to `release`.
 
@@ -138,6 +143,8 @@ def plan_rollout(
         forward=tuple(forward),
         back=tuple(back),
         request=request,
+        planned=planned,
+        remediates=remediates,
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from delivery.application import STRICT, Hook, LoadTest, MigrationSettings, Service, Smoke
 from delivery.errors import InvalidSettings
 from delivery.image import ImageRef
-from delivery.source import Semver, Sha
+from delivery.source import Commit, Semver, Sha
 
 
 def release_id(version: Semver, sha: Sha) -> str:
@@ -20,7 +20,8 @@ class Release:
     """Version, commit, digest-pinned images, and what the application says about running itself.
 
     `images` maps each service's name to its image. `migration_heads` are the Alembic heads that the image carries (empty when
-    the application has no migrations). `evidence` maps a stage to where its report lies.
+    the application has no migrations). `evidence` maps a stage to where its report lies. `changes` are the commits that production had not
+    seen when the release was made (`commits` are subjects, for people).
     """
 
     __pydantic_config__ = STRICT
@@ -38,6 +39,7 @@ class Release:
     load: LoadTest | None = None
     hooks: tuple[Hook, ...] = ()
     commits: tuple[str, ...] = ()
+    changes: tuple[Commit, ...] = ()
     evidence: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
