@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from delivery.approval import Approval, PromotionRequest
+from delivery.calibration import Calibration
 from delivery.environment import Capability, Standing
 from delivery.health import Counters, HealthReport
 from delivery.image import ImageRef
@@ -237,4 +238,13 @@ class JournalStore(Protocol):
 
     def let_go_on(self, environment: str, *, by: str, reason: str) -> Hold | None:
         """Ends the hold on a person's word and returns what was ended; None, and nothing is written, when there was none."""
+        ...
+
+    # how alike two halves of the live release are
+    def add_calibrations(self, calibrations: Sequence[Calibration], *, key: str) -> None:
+        """Writes them all or none, at the database's time. Idempotent per key, which is the measurement's own."""
+        ...
+
+    def calibrations(self, environment: str, *, newest: timedelta) -> Sequence[Calibration]:
+        """Those that are no older than `newest`, the newest first."""
         ...

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from delivery.approval import PromotionRequest
+from delivery.calibration import NEWEST
 from delivery.environment import Environment, Kind
 from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, LeftOpen, NotApproved
 from delivery.journal import Ending, Journal, Opened
@@ -161,6 +162,7 @@ def means_of(house: House, environment: Environment) -> Means:
         metrics=house.metrics(environment),
         folder=house.settings.work_dir / "rollouts",
         acts=as_prefect_tasks if in_prefect_run() else as_plain_calls,
+        calibrations=house.store.calibrations(environment.name, newest=NEWEST),
     )
 
 

@@ -224,7 +224,7 @@ def watch(step: Step, scene: Scene) -> Evidence:
         return Evidence(well=False, summary=f"{release} cannot be watched at {share} %: the environment has no source of metrics")
     # With every user on green there is nobody left to compare with.
     compared = plan.environment.judge.enabled and plan.blue is not None and share < 100
-    watching = Watching(settings, plan.environment.trigger, Judging(plan, scene.earlier(), scene.folder) if compared else None)
+    watching = Watching(settings, plan.environment.trigger, _judging(scene) if compared else None)
     began = clock.now()
     while True:
         scene.ensure()
@@ -243,6 +243,10 @@ def watch(step: Step, scene: Scene) -> Evidence:
             return Evidence(well=well, summary=summary, facts={"percent": share, "seconds": round(passed, 1), **watching.facts()})
         if clock.wait(settings.interval_seconds, scene.stop):
             return CANCELLED
+
+
+def _judging(scene: Scene) -> Judging:
+    return Judging(scene.plan, scene.earlier(), scene.folder, scene.calibrations)
 
 
 def _verdict(watching: Watching, *, passed: float, length: float, blind: float, early: bool) -> tuple[bool, str] | None:

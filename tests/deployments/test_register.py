@@ -43,7 +43,7 @@ def registered(settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_deployment_names_a_flow_of_its_own() -> None:
-    flows = ("pipeline", "promote", "rollback", "recover", "canary-verification")
+    flows = ("pipeline", "promote", "rollback", "recover", "canary-verification", "calibration")
     assert deployment_names() == [f"{name}/{name}" for name in flows]
 
 
@@ -94,6 +94,7 @@ def start(api: httpx.Client, name: str, body: Mapping[str, Any]) -> httpx.Respon
         ("recover", {"force": True}, "force"),
         ("canary-verification", {"environment": "Production!"}, "environment"),
         ("canary-verification", {"now": "perhaps"}, "now"),
+        ("calibration", {"looks": 0}, "looks"),
     ],
 )
 def test_the_api_refuses_what_cannot_be_meant_and_names_it(
@@ -113,7 +114,7 @@ def test_the_same_key_twice_is_one_run(api: httpx.Client) -> None:
 
 
 @pytest.mark.prefect
-@pytest.mark.parametrize("name", ["pipeline", "promote", "rollback", "recover", "canary-verification"])
+@pytest.mark.parametrize("name", ["pipeline", "promote", "rollback", "recover", "canary-verification", "calibration"])
 def test_every_parameter_of_the_form_is_described_and_the_schema_is_closed(api: httpx.Client, name: str) -> None:
     found = api.get(f"/deployments/name/{name}/{name}").json()
     schema = found["parameter_openapi_schema"]
@@ -129,6 +130,12 @@ def test_every_parameter_of_the_form_is_described_and_the_schema_is_closed(api: 
 def test_what_looks_after_everything_is_scheduled_every_minute(api: httpx.Client, name: str) -> None:
     (schedule,) = api.get(f"/deployments/name/{name}/{name}").json()["schedules"]
     assert (schedule["schedule"]["interval"], schedule["active"]) == (60, True)
+
+
+@pytest.mark.prefect
+def test_the_noise_of_what_is_live_is_measured_every_hour(api: httpx.Client) -> None:
+    (schedule,) = api.get("/deployments/name/calibration/calibration").json()["schedules"]
+    assert (schedule["schedule"]["interval"], schedule["active"]) == (3600, True)
 
 
 @pytest.mark.prefect
