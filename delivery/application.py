@@ -16,14 +16,14 @@ STRICT = {"extra": "forbid"}
 
 @dataclass(frozen=True)
 class Exposition:
-    """What each replica of a service tells of itself at `path`, in Prometheus' text format: `requests` is its counter of answers, whose
-    label `status` holds the HTTP code.
+    """What each replica of a service tells of itself at `path`, in Prometheus' text format: gauges, and in `requests` its counter of
+    answers, whose label `status` holds the HTTP code.
     """
 
     __pydantic_config__ = STRICT
 
-    requests: str
     path: str = "/metrics"
+    requests: str | None = None
     status: str = "status"
 
 

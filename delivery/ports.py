@@ -133,6 +133,10 @@ class MetricSource(Protocol):
 
     def scrape(self, releases: Iterable[Release]) -> Mapping[str, Counters]: ...
 
+    def gauges_of(self, release: Release) -> Mapping[str, float]:
+        """What else is measured now, by the names that limits call it; what is not known is absent."""
+        ...
+
 
 class Registry(Protocol):
     """An OCI registry. `push` gives an image all its names and resolves it to its digest once."""

@@ -4,6 +4,7 @@ from uuid import uuid4
 
 from prefect import flow
 
+from blocks.replica_metrics import ReplicaMetrics
 from blocks.settings import environment_names
 from delivery.calibration import NEWEST, Calibration, known_noise
 from delivery.environment import Environment
@@ -68,9 +69,9 @@ def _calibrate_one(house: House, environment: Environment, *, looks: int, clock:
 
     if not undisturbed():
         return f"{environment.title} is not measured while a rollout is under way."
-    target, settings = house.target(environment), environment.judge
+    replicas, settings = ReplicaMetrics(house.target(environment).addresses), environment.judge
     found = compare_halves(
-        release, lambda: target.addresses(release), look_seconds=settings.look_seconds, looks=looks, go_on=undisturbed, clock=clock
+        lambda: replicas.requests(release), look_seconds=settings.look_seconds, looks=looks, go_on=undisturbed, clock=clock
     )
     seen = [
         Calibration(name, service, release.id, store.now(), settings.look_seconds, halves) for service, halves in found.items() if halves

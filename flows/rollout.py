@@ -150,7 +150,8 @@ def require_eyes(house: House, plan: Plan) -> None:
     name = plan.environment.name
     if watches and house.metrics(plan.environment) is None:
         raise InvalidSettings(
-            f"{plan.environment.title} is unchanged. Its releases are watched, and there is no block traefik-metrics/{name}.",
+            f"{plan.environment.title} is unchanged. Its releases are watched, and there is no block traefik-metrics/{name}, nor a "
+            f"prometheus-metrics/{name} that counts requests.",
             next="write it into the blocks file and run `python -m deployments.register`.",
         )
 

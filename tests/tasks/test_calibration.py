@@ -3,13 +3,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
-import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
+from blocks.replica_metrics import ReplicaMetrics
 from delivery.application import Exposition
 from delivery.noise import Halves
 from delivery.ports import Address
-from tasks.calibration import CLIENT_LEFT, compare_halves, measurable, own_counters
+from tasks.calibration import compare_halves, measurable
 from tests.samples import a_release
 from tests.simulated_target import VirtualClock
 from tests.tasks.small_server import serving
@@ -47,8 +47,7 @@ def two_replicas() -> Iterator[tuple[list[Replica], list[Address]]]:
 
 def compared(addresses: list[Address], clock: VirtualClock, *, looks: int, stop: threading.Event | None = None) -> tuple[Halves, ...]:
     found = compare_halves(
-        RELEASE,
-        lambda: addresses,
+        lambda: ReplicaMetrics(lambda _: addresses).requests(RELEASE),
         look_seconds=15,
         looks=looks,
         go_on=lambda: not (stop and stop.is_set()),
@@ -99,15 +98,4 @@ def test_only_services_with_two_replicas_that_tell_their_requests_can_be_measure
     assert measurable(RELEASE) == ("api",)
     assert measurable(a_release()) == ()
     assert measurable(a_release(services=(alone,))) == ()
-
-
-def test_answers_are_counted_by_code_over_all_other_labels() -> None:
-    page = '# TYPE shop_requests_total counter\nshop_requests_total{code="200",route="/"} 3\nshop_requests_total{code="200",route="/a"} 4\n'
-    page += f'shop_requests_total{{code="{CLIENT_LEFT}"}} 9\nshop_requests_total_created{{code="200"}} 1.7e9\nother{{code="500"}} 5\n'
-    page += 'shop_requests_total{code="5xx"} 2\n'
-    assert own_counters(page, TOLD).by_code == {200: 7.0, 500: 2.0}
-
-
-def test_a_page_without_codes_is_refused() -> None:
-    with pytest.raises(ValueError, match="invalid literal"):
-        own_counters('shop_requests_total{status="200"} 3\n', TOLD)
+    assert measurable(a_release(services=(replace(RELEASE.services[0], metrics=Exposition()),))) == ()
