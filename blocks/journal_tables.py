@@ -1,6 +1,6 @@
 """The tables of the journal. A change here needs a revision in `journal_migrations/versions`; a test compares the two."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
 from blocks.database import UtcTime
 
@@ -158,5 +158,21 @@ holds = Table(
     Column("held", Boolean, nullable=False),
     Column("by", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Append-only. `key` is the measurement's own, one row per service; `document` has its looks at two halves of the replicas.
+calibrations = Table(
+    "calibrations",
+    TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("key", String(200), nullable=False),
+    Column("environment", String(31), nullable=False),
+    Column("service", Text, nullable=False),
+    Column("release_id", String(120), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("look_seconds", Float, nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("key", "environment", "service"),
     sqlite_autoincrement=True,
 )

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from blocks.git import GitCredential
 from blocks.metrics import TraefikMetrics
 from blocks.notifier import SlackNotifier
+from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
 from blocks.secrets import EnvironmentSecrets
 from blocks.settings import Settings
@@ -22,7 +23,15 @@ from blocks.targets import TARGETS
 from delivery.errors import InvalidSettings
 
 # What stands for others stands first: a block is saved after those that it holds.
-BLOCK_TYPES: tuple[type[Block], ...] = (EnvironmentSecrets, GitCredential, OciRegistry, TraefikMetrics, SlackNotifier, *TARGETS)
+BLOCK_TYPES: tuple[type[Block], ...] = (
+    EnvironmentSecrets,
+    GitCredential,
+    OciRegistry,
+    TraefikMetrics,
+    PrometheusMetrics,
+    SlackNotifier,
+    *TARGETS,
+)
 
 
 def slug_of(kind: type[Block]) -> str:

@@ -1,8 +1,9 @@
 """Requests and latencies per release, as Traefik counted them."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from prefect.blocks.core import Block
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,6 +16,8 @@ from delivery.health import Counters
 from delivery.ports import MetricSource
 from delivery.release import Release
 
+log = logging.getLogger("greenroom.metrics")
+
 # A client that left before its answer: nobody's error.
 CLIENT_LEFT = 499
 _REQUESTS, _BUCKET = "traefik_service_requests_total", "traefik_service_request_duration_seconds_bucket"
@@ -24,6 +27,10 @@ _STARTED = "process_start_time_seconds"
 T = TypeVar("T")
 # A release's id and the name of one of its services.
 Owner = tuple[str, str]
+
+
+class GaugeSource(Protocol):
+    def gauges_of(self, release: Release) -> Mapping[str, float]: ...
 
 
 class TraefikMetrics(Block):
@@ -73,6 +80,29 @@ class TraefikMetrics(Block):
                     found.setdefault(release, []).append(replace(alone, parts={service: alone}))
         return {release: Counters.sum(counters) for release, counters in found.items()}
 
+    def gauges_of(self, release: Release) -> Mapping[str, float]:  # noqa: ARG002
+        """Traefik knows requests only."""
+        return {}
+
+
+class WithGauges:
+    """One source's requests, with what others measure beside them. One that is silent takes nothing from the others."""
+
+    def __init__(self, requests: MetricSource, gauges: Sequence[GaugeSource]) -> None:
+        self._requests, self._gauges = requests, gauges
+
+    def scrape(self, releases: Iterable[Release]) -> Mapping[str, Counters]:
+        return self._requests.scrape(releases)
+
+    def gauges_of(self, release: Release) -> Mapping[str, float]:
+        found: dict[str, float] = {}
+        for source in self._gauges:
+            try:
+                found |= source.gauges_of(release)
+            except TransientError as silent:
+                log.warning("Some gauges are not known: %s", silent)
+        return found
+
 
 def _started(exposition: str) -> float | None:
     """When the process that tells this started, in seconds since 1970; None when it does not say."""
@@ -103,3 +133,4 @@ def count(exposition: str, owners: Mapping[str, T]) -> dict[T, Counters]:
 
 
 _: type[MetricSource] = TraefikMetrics
+__: type[MetricSource] = WithGauges

@@ -46,7 +46,7 @@ def lines_of(plan: Plan) -> Sequence[str]:
     for step in plan.back:
         lines.append(f"     {step.name:<12} {_words(step)}")
     lines += ["", "Turned back by itself when, held over time:" if plan.environment.trigger else "No limit is watched."]
-    lines += [f"     {trigger.metric} > {trigger.threshold:g} for {trigger.for_seconds:g} s" for trigger in plan.environment.trigger]
+    lines += [f"     {trigger.name} > {trigger.threshold:g} for {trigger.for_seconds:g} s" for trigger in plan.environment.trigger]
     return lines
 
 

@@ -62,7 +62,7 @@ def _parsed(case: Any, *, where: str) -> tuple[int | str, Trigger, list[Sample]]
         metric=metric,
         threshold=as_number(field_of(rule, "threshold", where=here), where=f"{here}.threshold"),
         for_seconds=as_number(field_of(rule, "for_s", where=here), where=f"{here}.for_s"),
-        **({} if gap is None else {"max_gap_seconds": as_number(gap, where=f"{here}.max_gap_s")}),
+        max_gap_seconds=Trigger.max_gap_seconds if gap is None else as_number(gap, where=f"{here}.max_gap_s"),
     )
     samples = field_of(case, "samples", where=where)
     if not isinstance(samples, list):

@@ -15,6 +15,19 @@ STRICT = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)
+class Exposition:
+    """What each replica of a service tells of itself at `path`, in Prometheus' text format: gauges, and in `requests` its counter of
+    answers, whose label `status` holds the HTTP code.
+    """
+
+    __pydantic_config__ = STRICT
+
+    path: str = "/metrics"
+    requests: str | None = None
+    status: str = "status"
+
+
+@dataclass(frozen=True)
 class Service:
     """One process type of the application. All services of a release move as one unit."""
 
@@ -33,6 +46,7 @@ class Service:
     paths: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
+    metrics: Exposition | None = None
 
     @property
     def drain(self) -> timedelta:
@@ -189,6 +203,8 @@ class Application:
                 found.append(f"{here}: got port or routes on a worker, expected neither")
             if not service.takes_requests and not service.ready:
                 found.append(f"{here}.ready: got no command, expected one that exits 0 when the worker takes jobs")
+            if not service.takes_requests and service.metrics:
+                found.append(f"{here}.metrics: got metrics of a worker, expected them of web services only")
             if service.replicas < 1:
                 found.append(f"{here}.replicas: got {service.replicas}, expected 1 or more")
         pointers = [("migrations.service", self.migrations.service)] if self.migrations else []

@@ -236,6 +236,7 @@ class Environment:
         if self.watch.window_seconds < self.watch.interval_seconds:
             found.append(f"watch.window_seconds: got {self.watch.window_seconds}, expected at least interval_seconds")
         found += self.judge.problems()
+        found += [problem for trigger in self.trigger if (problem := trigger.problem())]
         found += self.verification.problems()
         if self.approval.quorum < 1:
             found.append(f"approval.quorum: got {self.approval.quorum}, expected 1 or more")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from delivery.approval import Approval, PromotionRequest
+from delivery.calibration import Calibration
 from delivery.dora_facts import Story
 from delivery.environment import Capability, Standing
 from delivery.health import Counters, HealthReport
@@ -133,6 +134,10 @@ class MetricSource(Protocol):
     """Counters of requests per release since they began; a release nobody knows yet is absent. Raises `TransientError` when unreachable."""
 
     def scrape(self, releases: Iterable[Release]) -> Mapping[str, Counters]: ...
+
+    def gauges_of(self, release: Release) -> Mapping[str, float]:
+        """What else is measured now, by the names that limits call it; what is not known is absent."""
+        ...
 
 
 class Registry(Protocol):
@@ -277,4 +282,13 @@ class JournalStore(Protocol):
 
     def incident_facts(self, environment: str | None = None) -> Sequence[IncidentFact]:
         """Every word, in the order in which they were said."""
+        ...
+
+    # how alike two halves of the live release are
+    def add_calibrations(self, calibrations: Sequence[Calibration], *, key: str) -> None:
+        """Writes them all or none, at the database's time. Idempotent per key, which is the measurement's own."""
+        ...
+
+    def calibrations(self, environment: str, *, newest: timedelta) -> Sequence[Calibration]:
+        """Those that are no older than `newest`, the newest first."""
         ...

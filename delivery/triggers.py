@@ -7,12 +7,13 @@ from typing import Literal
 
 from delivery.application import STRICT
 
-Metric = Literal["error_rate", "p95_ms", "cpu", "memory", "database_lost", "log_pattern", "restarts"]
+Metric = Literal["error_rate", "p95_ms", "cpu", "memory", "database_lost", "log_pattern", "restarts", "gauge"]
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """Fires when `metric` stays beyond `threshold` for `for_seconds` without a good sample or an unexplained gap.
+    """Fires when `metric` stays beyond `threshold` for `for_seconds` without a good sample or an unexplained gap. The metric "gauge" is
+    what the application or a metric source measures itself, called `gauge` there: connections in use, jobs that wait.
 
     Units: shares from 0 to 1 for error_rate, cpu and memory; milliseconds for p95_ms; counts for restarts and log_pattern;
     0 or 1 for database_lost. A gap between two known samples longer than `max_gap_seconds` starts the time anew.
@@ -24,11 +25,24 @@ class Trigger:
     threshold: float
     for_seconds: float
     max_gap_seconds: float = 45.0
+    gauge: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What it limits, as people call it in the file."""
+        return self.gauge or self.metric
+
+    def problem(self) -> str | None:
+        """What cannot be meant, as a sentence `key: got …, expected …`."""
+        if (self.metric == "gauge") == (self.gauge is not None):
+            return None
+        got = "no name" if self.gauge is None else f"{self.gauge!r} beside metric = {self.metric!r}"
+        return f'trigger.gauge: got {got}, expected the name of a gauge, and metric = "gauge"'
 
     def sentence(self, value: float) -> str:
         """What happened, for a person: `error rate 8.1 % is above 5 % for 45 s`."""
         got, limit = _amount(self.metric, value), _amount(self.metric, self.threshold)
-        return f"{_LABELS[self.metric]} {got} is above {limit} for {self.for_seconds:g} s"
+        return f"{self.gauge or _LABELS[self.metric]} {got} is above {limit} for {self.for_seconds:g} s"
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,7 @@ _LABELS: dict[Metric, str] = {
     "database_lost": "database connectivity lost",
     "log_pattern": "critical log lines",
     "restarts": "restarts",
+    "gauge": "gauge",
 }
 
 

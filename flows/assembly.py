@@ -19,9 +19,11 @@ from pydantic import SecretStr
 from blocks.git import GitCredential
 from blocks.journal import SqlJournal
 from blocks.local import local_blocks, slug_of
-from blocks.metrics import TraefikMetrics
+from blocks.metrics import TraefikMetrics, WithGauges
 from blocks.notifier import RememberedMessages, SlackNotifier
+from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
+from blocks.replica_metrics import ReplicaMetrics
 from blocks.settings import Settings, load_environment, settings
 from blocks.targets import TARGETS
 from delivery.environment import Environment
@@ -98,9 +100,18 @@ class House:
         return target
 
     def metrics(self, environment: Environment) -> MetricSource | None:
-        """The metric source that bears the environment's name; None: a watch will be blind, and says so."""
+        """The metric source that bears the environment's name, with the gauges that its limits name; None: a watch will be blind, and
+        says so.
+        """
         source: MetricSource | None = self._find((TraefikMetrics,), environment.name)
-        return source
+        prometheus: PrometheusMetrics | None = self._find((PrometheusMetrics,), environment.name)
+        if source is None and prometheus and prometheus.requests:
+            source = prometheus
+        wanted = frozenset(trigger.gauge for trigger in environment.trigger if trigger.gauge)
+        if source is None or not wanted:
+            return source
+        own = ReplicaMetrics(self.target(environment).addresses, wanted)
+        return WithGauges(source, [own, prometheus] if prometheus else [own])
 
     def registry(self) -> Registry:
         registry: Registry = self._require((OciRegistry,), self.settings.registry)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from delivery.approval import PromotionRequest
+from delivery.calibration import NEWEST
 from delivery.environment import Environment, Kind
 from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, LeftOpen, NotApproved
 from delivery.journal import Ending, Journal, Opened
@@ -150,7 +151,8 @@ def require_eyes(house: House, plan: Plan) -> None:
     name = plan.environment.name
     if watches and house.metrics(plan.environment) is None:
         raise InvalidSettings(
-            f"{plan.environment.title} is unchanged. Its releases are watched, and there is no block traefik-metrics/{name}.",
+            f"{plan.environment.title} is unchanged. Its releases are watched, and there is no block traefik-metrics/{name}, nor a "
+            f"prometheus-metrics/{name} that counts requests.",
             next="write it into the blocks file and run `python -m deployments.register`.",
         )
 
@@ -162,6 +164,7 @@ def means_of(house: House, environment: Environment) -> Means:
         metrics=house.metrics(environment),
         folder=house.settings.work_dir / "rollouts",
         acts=as_prefect_tasks if in_prefect_run() else as_plain_calls,
+        calibrations=house.store.calibrations(environment.name, newest=NEWEST),
     )
 
 

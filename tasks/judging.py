@@ -3,10 +3,12 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from delivery.calibration import Calibration, known_noise
 from delivery.canary import Context, Look, State
 from delivery.counters import common_bounds, counts, growth
 from delivery.evidence import Pair
@@ -27,11 +29,15 @@ _CONTEXT, _STATE = TypeAdapter(Context), TypeAdapter(State)
 class Judging:
     """Takes in what both versions have counted, scrape by scrape, and asks the judge whenever a look is due. `earlier` is what the
     rollout's steps before this watch found: a judge goes on where the last watch left it. Every look is kept in `folder`, in the form that
-    `greenroom replay judge` reads.
+    `greenroom replay judge` reads. `calibrations` are what halves of blue were like; a judge that goes on has them from its beginning.
     """
 
-    def __init__(self, plan: Plan, earlier: Iterable[Evidence], folder: Path) -> None:
+    def __init__(self, plan: Plan, earlier: Iterable[Evidence], folder: Path, calibrations: Sequence[Calibration] = ()) -> None:
         self._settings = plan.environment.judge
+        services = [service.name for service in plan.release.services if service.takes_requests]
+        self._noise, self._halves = known_noise(
+            calibrations, services, look_seconds=self._settings.look_seconds, usual=self._settings.error_noise
+        )
         self._scrapes_a_look = max(1, round(self._settings.look_seconds / plan.environment.watch.interval_seconds))
         self._seconds_planned = sum(
             step.seconds or 0.0 for step in plan.forward if step.kind is StepKind.WATCH and (step.percent or 0) < 100
@@ -99,9 +105,15 @@ class Judging:
         base = tuple(count / total if total else 1 / len(usual) for count in usual)
         look_seconds = self._settings.look_seconds
         context = Context(
-            look_seconds=look_seconds, looks_planned=max(1, round(self._seconds_planned / look_seconds)), bounds=bounds, base=base
+            look_seconds=look_seconds,
+            looks_planned=max(1, round(self._seconds_planned / look_seconds)),
+            bounds=bounds,
+            base=base,
+            noise=self._noise,
         )
-        self._keep({"context": {**_context_line(context), "alpha": self._settings.alpha}})
+        self._keep(
+            {"context": {**_context_line(context), "alpha": self._settings.alpha, "aa": [asdict(one) for one in self._halves] or None}}
+        )
         return Judge(context, self._settings.policy())
 
     def _keep(self, line: Mapping[str, object]) -> None:
@@ -153,7 +165,6 @@ def _context_line(context: Context) -> Mapping[str, object]:
         "bounds": list(context.bounds),
         "base": list(context.base),
         "promotion_enabled": context.promotion_enabled,
-        "aa": None,
     }
 
 

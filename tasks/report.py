@@ -316,7 +316,7 @@ def _planned(step: Step, environment: Environment) -> str:
         case StepKind.SHIFT:
             return f"`{step.name}`: {step.percent} % of the users get the new version"
         case StepKind.WATCH:
-            limits = [f"{trigger.metric} above {trigger.threshold:g} for {trigger.for_seconds:g} s" for trigger in environment.trigger]
+            limits = [f"{trigger.name} above {trigger.threshold:g} for {trigger.for_seconds:g} s" for trigger in environment.trigger]
             compared = environment.judge.enabled and (step.percent or 0) < 100
             limits += ["evidence that it is worse than the live version"] if compared else []
             return f"`{step.name}`: watched for {_seconds(step.seconds or 0.0)}; back at once on {', '.join(limits) or 'sickness'}"

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from delivery.calibration import Calibration
 from delivery.errors import DeliveryError, EnvironmentBusy, LeftOpen, StaleFence
 from delivery.journal import Closed, Ending, Evidence, Journal, Opened, Progress
 from delivery.plan import Step, StepKind
@@ -107,6 +108,7 @@ def as_prefect_tasks(scene: Scene) -> Act:
 class Means:
     """With what a rollout is walked: `folder/<rollout>` takes its logs, `acts` decides who performs its steps, `on_progress` hears of
     them: `v1.2.0 to production: watch-50 (step 9 of 13)` when one begins, the same with `, …` while it goes on, the message at the end.
+    `calibrations` is what is known of blue's noise.
     """
 
     target: Target
@@ -114,6 +116,7 @@ class Means:
     folder: Path
     acts: Callable[[Scene], Act] = as_plain_calls
     on_progress: Callable[[str], None] = tell_nobody
+    calibrations: Sequence[Calibration] = ()
     clock: Clock = field(default_factory=SteadyClock)
 
 
@@ -155,6 +158,7 @@ def walk_rollout(
         on_progress=on_progress,
         users_were_moved=lambda: journal.progress.has_moved_users,
         earlier=lambda: tuple(journal.progress.finished.values()),
+        calibrations=means.calibrations,
         clock=means.clock,
     )
     act = means.acts(scene)

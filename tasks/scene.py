@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from delivery.calibration import Calibration
 from delivery.journal import Evidence
 from delivery.plan import Plan, Step
 from delivery.ports import MetricSource, Target, Token
@@ -51,7 +52,7 @@ def tell_nobody(_: str) -> None:
 @dataclass(frozen=True)
 class Scene:
     """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports;
-    `earlier` is what the steps before found, in their order.
+    `earlier` is what the steps before found, in their order; `calibrations` what is known of blue's noise.
     """
 
     plan: Plan
@@ -64,6 +65,7 @@ class Scene:
     on_progress: Callable[[str], None] = tell_nobody
     users_were_moved: Callable[[], bool] = _as_far_as_known
     earlier: Callable[[], Sequence[Evidence]] = tuple
+    calibrations: Sequence[Calibration] = ()
     clock: Clock = field(default_factory=SteadyClock)
 
     def is_way_back(self, step: Step) -> bool:

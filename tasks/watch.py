@@ -93,6 +93,7 @@ class Look:
     blue: Counters | None
     report: HealthReport | None
     blue_memory: float | None = None
+    gauges: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def memory(self) -> tuple[float, float] | None:
@@ -111,7 +112,7 @@ class Watching:
         self.green = Traffic(settings.window_seconds, settings.minimum_requests)
         self.blue = Traffic(settings.window_seconds, settings.minimum_requests)
         self.latest: Look | None = None
-        self._samples: dict[Metric, list[Sample]] = {}
+        self._samples: dict[tuple[Metric, str], list[Sample]] = {}
         self._matches: deque[tuple[float, tuple[str, ...]]] = deque()
         self._sick_looks = 0
         self._rows: deque[Facts] = deque(maxlen=KEPT_LOOKS)
@@ -129,8 +130,10 @@ class Watching:
             self._matches.popleft()
         if self._judging is not None:
             self._judging.see(look.at, look.green, look.blue, look.memory)
-        for metric, value in self._values(look).items():
-            kept = self._samples.setdefault(metric, [])
+        values = self._values(look)
+        for trigger in self._triggers:
+            value = look.gauges.get(trigger.name) if trigger.metric == "gauge" else values[trigger.metric]
+            kept = self._samples.setdefault((trigger.metric, trigger.name), [])
             kept.append(Sample(look.at, value))
             while kept[0].at < look.at - self._kept_seconds:
                 kept.pop(0)
@@ -160,7 +163,7 @@ class Watching:
         if self.latest and self.latest.report and not self.latest.report.well:
             return f"green is not well: {self.latest.report.sentence()}"
         if breaching := next((trigger for trigger in self._triggers if self._breach(trigger)[0] is not None), None):
-            return f"{breaching.metric} is still beyond {breaching.threshold:g}"
+            return f"{breaching.name} is still beyond {breaching.threshold:g}"
         if self.verdict is not None and self.verdict.decision is Decision.HOLD:
             return self.verdict.reason
         return None
@@ -175,7 +178,8 @@ class Watching:
             seen = self.green.window.requests if self.green.window else 0
             window, least = self._settings.window_seconds, self._settings.minimum_requests
             return f"{seen:,.0f} requests in the last {window:g} s, expected at least {least:,}"
-        return None
+        unknown = [trigger.name for trigger in self._triggers if trigger.metric == "gauge" and trigger.name not in self.latest.gauges]
+        return f"{unknown[0]} is not known" if unknown else None
 
     def facts(self) -> Facts:
         """Both versions' totals, and the last looks as compact rows for plots."""
@@ -184,7 +188,7 @@ class Watching:
         return {"green": self.green.facts(), "blue": self.blue.facts(), "looks": looks, "log_lines": lines, **judged}
 
     def _breach(self, trigger: Trigger) -> tuple[float | None, Firing | None]:
-        return breach_since(trigger, self._samples.get(trigger.metric, ()))
+        return breach_since(trigger, self._samples.get((trigger.metric, trigger.name), ()))
 
     def _values(self, look: Look) -> Mapping[Metric, float | None]:
         report, scraped = look.report, look.green is not None
@@ -224,7 +228,7 @@ def watch(step: Step, scene: Scene) -> Evidence:
         return Evidence(well=False, summary=f"{release} cannot be watched at {share} %: the environment has no source of metrics")
     # With every user on green there is nobody left to compare with.
     compared = plan.environment.judge.enabled and plan.blue is not None and share < 100
-    watching = Watching(settings, plan.environment.trigger, Judging(plan, scene.earlier(), scene.folder) if compared else None)
+    watching = Watching(settings, plan.environment.trigger, _judging(scene) if compared else None)
     began = clock.now()
     while True:
         scene.ensure()
@@ -243,6 +247,10 @@ def watch(step: Step, scene: Scene) -> Evidence:
             return Evidence(well=well, summary=summary, facts={"percent": share, "seconds": round(passed, 1), **watching.facts()})
         if clock.wait(settings.interval_seconds, scene.stop):
             return CANCELLED
+
+
+def _judging(scene: Scene) -> Judging:
+    return Judging(scene.plan, scene.earlier(), scene.folder, scene.calibrations)
 
 
 def _verdict(watching: Watching, *, passed: float, length: float, blind: float, early: bool) -> tuple[bool, str] | None:
@@ -278,7 +286,19 @@ def _look(scene: Scene, *, at: float) -> Look:
         blue=counters.get(plan.blue.id) if counters is not None and plan.blue is not None else None,
         report=report,
         blue_memory=_memory_of(plan.blue, scene) if plan.blue is not None and plan.environment.judge.enabled else None,
+        gauges=_gauges(scene) if any(trigger.gauge for trigger in plan.environment.trigger) else {},
     )
+
+
+def _gauges(scene: Scene) -> Mapping[str, float]:
+    """What green's limits name beside requests and containers; what is not known now is absent."""
+    if scene.metrics is None:
+        return {}
+    try:
+        return scene.metrics.gauges_of(scene.plan.release)
+    except TransientError as broken:
+        log.warning("No gauges: %s", broken)
+        return {}
 
 
 def _memory_of(blue: Release, scene: Scene) -> float | None:

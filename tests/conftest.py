@@ -1,6 +1,7 @@
 """What a machine cannot run is left out by name; GREENROOM_TEST_ALL=1 makes leaving anything out a failure."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -40,7 +41,16 @@ def _why_no_postgresql() -> str | None:
     return None if postgresql_programs() else _why_no_docker()
 
 
-WHY_NOT: dict[str, Callable[[], str | None]] = {"docker": _why_no_docker, "browser": _why_no_browser, "postgresql": _why_no_postgresql}
+def _why_no_prometheus() -> str | None:
+    return None if shutil.which("prometheus") else "There is no Prometheus here. Next: apt-get install prometheus."
+
+
+WHY_NOT: dict[str, Callable[[], str | None]] = {
+    "docker": _why_no_docker,
+    "browser": _why_no_browser,
+    "postgresql": _why_no_postgresql,
+    "prometheus": _why_no_prometheus,
+}
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from delivery.calibration import Calibration
 from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, StaleFence
 from delivery.journal import Closed, Entry, Event, Opened, Progress, Promoted, chained
 from delivery.plan import Plan
@@ -26,6 +27,7 @@ class MemoryJournal:
         self._entries: dict[str, list[Entry]] = {}
         self._verifications: dict[str, Verification] = {}
         self._holds: dict[str, Hold] = {}
+        self._calibrations: dict[str, Sequence[Calibration]] = {}
         self.notices: dict[str, str] = {}
         self.spoil: Callable[[Event, str], None] = lambda _event, _when: None
         self.unreachable = False
@@ -143,6 +145,13 @@ class MemoryJournal:
 
     def let_go_on(self, environment: str, *, by: str, reason: str) -> Hold | None:  # noqa: ARG002
         return self._holds.pop(environment, None)
+
+    def add_calibrations(self, calibrations: Sequence[Calibration], *, key: str) -> None:
+        self._calibrations.setdefault(key, [replace(one, at=self.now()) for one in calibrations])
+
+    def calibrations(self, environment: str, *, newest: timedelta) -> Sequence[Calibration]:
+        found = [one for kept in self._calibrations.values() for one in kept if one.environment == environment]
+        return [one for one in reversed(found) if one.at >= self.now() - newest]
 
     def append(self, rollout: str, lease: Lease, events: Sequence[Event]) -> None:
         self.spoil(events[0], "before")

@@ -231,6 +231,7 @@ class SimulatedTraffic:
     error_share: dict[str, float] = field(default_factory=dict)
     seconds_each: dict[str, float] = field(default_factory=dict)
     silent: bool = False
+    gauges: dict[str, float] = field(default_factory=dict)
     _counted_until: float = 0.0
     _codes: dict[str, dict[int, float]] = field(default_factory=dict)
 
@@ -257,6 +258,12 @@ class SimulatedTraffic:
                 total, each = sum(codes.values()), self.seconds_each.get(release.id, 0.04)
                 found[release.id] = Counters(dict(codes), {bound: total if each <= bound else 0.0 for bound in BUCKETS})
         return found
+
+    def gauges_of(self, release: Release) -> Mapping[str, float]:
+        assert release.id in self.target.releases
+        if self.silent:
+            raise TransientError("The metrics do not answer.", next="look at the traffic layer.")
+        return self.gauges
 
 
 _: type[Target] = SimulatedTarget

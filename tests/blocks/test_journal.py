@@ -27,7 +27,7 @@ from alembic.ddl.impl import DefaultImpl
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 import blocks.journal
@@ -37,9 +37,11 @@ from blocks.documents import fingerprint, to_document
 from blocks.journal import HEAD, MIGRATIONS, VERSION_TABLE, SqlJournal
 from blocks.journal_tables import TABLES
 from delivery.approval import Approval
+from delivery.calibration import NEWEST, Calibration
 from delivery.environment import Kind
 from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, StaleFence, TransientError
 from delivery.journal import Closed, Ending, Event, Evidence, Finished, Journal, Opened, Promoted, Started, TurnedBack
+from delivery.noise import Halves
 from delivery.plan import Plan, Step, plan_rollout
 from delivery.record import Lease
 from delivery.release import Release
@@ -1017,3 +1019,37 @@ def test_a_writer_that_freezes_inside_a_transaction_does_not_keep_the_environmen
             connection.rollback()
     frozen.close()
     journal.close()
+
+
+# calibrations
+
+LOOKS = (Halves(10, 12, 1, 0), Halves(9, 11, 0, 3))
+
+
+def a_calibration(service: str = "api", environment: str = "production") -> Calibration:
+    return Calibration(environment, service, "v1.0.0-aaaaaaaa", datetime(2026, 7, 1, tzinfo=UTC), 15.0, LOOKS)
+
+
+def test_calibrations_come_back_newest_first_at_the_databases_time(journal: SqlJournal) -> None:
+    journal.add_calibrations([a_calibration("api"), a_calibration("web")], key="a")
+    journal.add_calibrations([a_calibration("api"), a_calibration("api", "staging")], key="b")
+    found = journal.calibrations("production", newest=NEWEST)
+    assert [one.service for one in found] == ["api", "web", "api"]
+    assert {(one.release, one.look_seconds, one.halves) for one in found} == {("v1.0.0-aaaaaaaa", 15.0, LOOKS)}
+    assert all(abs(journal.now() - one.at) < LONG for one in found)
+    assert journal.calibrations("production", newest=-LONG) == []
+
+
+def test_calibrations_that_are_written_again_are_there_once(journal: SqlJournal) -> None:
+    for _ in range(2):
+        journal.add_calibrations([a_calibration("api"), a_calibration("web")], key="a")
+    assert len(journal.calibrations("production", newest=NEWEST)) == 2
+
+
+def test_calibrations_that_say_nothing_any_more_leave_with_the_next_ones(journal: SqlJournal) -> None:
+    journal.add_calibrations([a_calibration()], key="a")
+    old = journal.now() - NEWEST - LONG
+    journal._database.write(lambda connection: connection.execute(update(TABLES.tables["calibrations"]).values(at=old)))
+    journal.add_calibrations([a_calibration("web")], key="b")
+    count = select(func.count()).select_from(TABLES.tables["calibrations"])
+    assert journal._database.read(lambda connection: connection.execute(count).scalar_one()) == 1

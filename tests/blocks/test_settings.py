@@ -199,7 +199,7 @@ threshold = nan
         ":21 trigger[2].for_seconds: got nothing, expected this key",
         (
             ":22 trigger[2].metric: got 'weather', expected one of 'error_rate', 'p95_ms', 'cpu', 'memory', 'database_lost', 'log_pattern'"
-            " or 'restarts'"
+            ", 'restarts' or 'gauge'"
         ),
         ":23 trigger[2].threshold: got nan, expected a finite number",
     ]

@@ -43,7 +43,7 @@ def registered(settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_deployment_names_a_flow_of_its_own() -> None:
-    flows = ("pipeline", "promote", "rollback", "recover", "canary-verification", "housekeeping", "delivery-metrics")
+    flows = ("pipeline", "promote", "rollback", "recover", "canary-verification", "housekeeping", "delivery-metrics", "calibration")
     assert deployment_names() == [f"{name}/{name}" for name in flows]
 
 

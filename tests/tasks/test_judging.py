@@ -2,15 +2,19 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cli.replay_judge import print_verdicts
+from delivery.calibration import Calibration
+from delivery.canary import Decision
 from delivery.environment import JudgeSettings, WatchSettings
 from delivery.errors import TransientError
 from delivery.health import Counters, HealthReport
 from delivery.journal import Evidence
+from delivery.noise import Halves, measured_noise
 from delivery.plan import Step, StepKind
 from delivery.ports import Token
 from delivery.triggers import Trigger
@@ -19,6 +23,7 @@ from tasks.scene import Scene
 from tasks.watch import watch
 from tests.samples import a_plan, a_release, an_environment
 from tests.simulated_target import SimulatedTarget, SimulatedTraffic, VirtualClock
+from tests.tasks.test_rollout import World
 
 BLUE, GREEN = a_release("1.1.0"), a_release("1.2.0")
 AT_50 = Step("watch-50", StepKind.WATCH, deadline_seconds=900, percent=50, seconds=600)
@@ -231,3 +236,48 @@ def test_each_service_is_a_group_of_its_own(tmp_path: Path) -> None:
         judging.see(second, *(replace(Counters.sum(parts.values()), parts=parts) for parts in (green, blue)), None)
     assert judging.verdict is not None
     assert "errors on api" in judging.verdict.reason
+
+
+CLUMPS = tuple(Halves(1000, 1000, *((20, 0) if number % 2 else (0, 20))) for number in range(60))
+MEASURED = Calibration("production", "api", BLUE.id, datetime(2026, 7, 1, tzinfo=UTC), 15.0, CLUMPS)
+
+
+def test_errors_that_come_in_clumps_are_no_evidence_once_blue_was_seen_to_have_them(tmp_path: Path) -> None:
+    plan = Stage(tmp_path).scene.plan
+    seen = []
+    for number, calibrations in enumerate([(), (MEASURED,)]):
+        judging = Judging(plan, (), tmp_path / str(number), calibrations)
+        for second in range(0, 65, 5):
+            judging.see(second, _counted(second * 100, errors=second // 3), _counted(9000 + second * 100, errors=0), None)
+        seen.append(judging.verdict)
+    unknown, known = seen
+    assert unknown is not None
+    assert known is not None
+    assert unknown.decision is Decision.ROLLBACK
+    assert known.decision is not Decision.ROLLBACK
+
+
+def test_what_was_known_of_blues_noise_is_kept_for_replay_and_for_the_next_watch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Stage(tmp_path).scene.plan
+    judging = Judging(plan, (), tmp_path, (MEASURED,))
+    for second in range(0, 65, 5):
+        judging.see(second, _counted(second * 100, errors=second // 3), _counted(9000 + second * 100, errors=0), None)
+
+    context = judging.facts()["context"]
+    noise = measured_noise(CLUMPS)
+    assert context["noise"] == {"clump": noise.clump, "ratio": noise.ratio}  # type: ignore[index,call-overload]
+    again = Judging(plan, (Evidence(well=True, summary="", facts={FACTS: judging.facts()}),), tmp_path / "again")
+    assert again.facts()["context"] == context
+
+    print_verdicts(tmp_path / LOOKS_FILE, keep_going=False)
+    replayed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert replayed["evidence"] == judging.facts()["evidence"]
+
+
+def test_a_rollout_hands_what_is_known_of_blues_noise_to_its_judge(tmp_path: Path) -> None:
+    world = World(tmp_path, environment=an_environment(judge=JudgeSettings()))
+    world.roll_out(means=replace(world.means, calibrations=(MEASURED,)))
+    facts = world.evidence("watch-50").evidence.facts[FACTS]
+    assert facts["context"]["noise"]["clump"] == measured_noise(CLUMPS).clump  # type: ignore[index,call-overload]

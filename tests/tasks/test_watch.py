@@ -314,3 +314,41 @@ def test_a_broken_look_is_not_taken_for_silence(tmp_path: Path) -> None:
     stage.target.fail("check", 1, TransientError("busy", next="wait."))
 
     assert stage.watch().well
+
+
+POOL = Trigger("gauge", threshold=15, for_seconds=30, gauge="pool_in_use")
+QUEUE = Trigger("gauge", threshold=100, for_seconds=0, gauge="jobs_waiting")
+
+
+def test_a_gauge_beyond_its_limit_turns_back_and_is_named(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, QUEUE, POOL)
+    stage.traffic.gauges = {"pool_in_use": 3.0, "jobs_waiting": 4.0, "else": 999.0}
+    stage.from_now(20, lambda: stage.traffic.gauges.update(pool_in_use=18.0))
+
+    evidence = stage.watch()
+
+    assert not evidence.well
+    assert evidence.summary.startswith("pool_in_use 18 is above 15 for 30 s at 50 %")
+    assert stage.clock.now() == 50
+
+
+def test_gauges_within_their_limits_are_well(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, QUEUE, POOL)
+    stage.traffic.gauges = {"pool_in_use": 15.0, "jobs_waiting": 100.0}
+    assert stage.watch().well
+
+
+def test_a_gauge_that_nobody_knows_is_not_good(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, QUEUE, POOL)
+    stage.traffic.gauges = {"pool_in_use": 3.0}
+
+    evidence = stage.watch()
+
+    assert evidence.summary.startswith("nobody can tell whether green is well: jobs_waiting is not known at 50 %")
+    assert stage.clock.now() == (STEP.seconds or 0) + SETTINGS.blind_seconds
+
+
+def test_gauges_are_asked_for_only_where_a_limit_names_one(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.traffic.gauges_of = lambda _: pytest.fail("asked")  # type: ignore[method-assign]
+    assert stage.watch().well

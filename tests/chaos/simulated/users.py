@@ -103,5 +103,8 @@ class Users:
         if reason not in self.reasons:
             self.reasons.append(reason)
 
+    def gauges_of(self, release: Release) -> Mapping[str, float]:  # noqa: ARG002
+        return {}
+
 
 _: type[MetricSource] = Users

@@ -48,6 +48,16 @@ class Metrics:
             "Database connections in use",
             registry=self.registry,
         )
+        self.redis_connections = Gauge(
+            "dealbrain_redis_connections",
+            "Clients that redis serves now",
+            registry=self.registry,
+        )
+        self.jobs_waiting = Gauge(
+            "dealbrain_jobs_waiting",
+            "Jobs in the queue that no worker has taken",
+            registry=self.registry,
+        )
         self.redis_up = Gauge(
             "dealbrain_redis_up", "1 when redis answers", registry=self.registry
         )
@@ -137,6 +147,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def metrics_page(request: Request) -> Response:
         state = request.app.state
         metrics.pool.set(state.engine.pool.checkedout())
+        connections, waiting = await health.redis_load(state.redis)
+        metrics.redis_connections.set(connections)
+        metrics.jobs_waiting.set(waiting)
         metrics.redis_up.set(await health.redis_answers(state.redis))
         return Response(
             generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST

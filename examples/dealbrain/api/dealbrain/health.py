@@ -1,6 +1,7 @@
 """Is this replica able to serve? Asked often, so it uses the pools."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable
 from typing import Any
@@ -9,6 +10,8 @@ from fastapi import APIRouter, Request, Response
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from dealbrain.jobs import QUEUE
 
 # Less than those who ask wait for an answer, and long enough for a new connection on a
 # busy machine: slow is not sick.
@@ -35,6 +38,19 @@ async def database_answers(engine: AsyncEngine) -> bool:
 
 async def redis_answers(redis: Redis) -> bool:
     return await _answers(redis.ping())
+
+
+async def redis_load(redis: Redis) -> tuple[float, float]:
+    """Clients that redis serves, and jobs that wait in it; NaN when it does not say."""
+
+    async def ask() -> tuple[float, float]:
+        clients = await redis.info("clients")
+        return float(clients["connected_clients"]), float(await redis.llen(QUEUE))
+
+    try:
+        return await asyncio.wait_for(ask(), PATIENCE_SECONDS)
+    except Exception:  # whatever the reason, it did not answer
+        return math.nan, math.nan
 
 
 def report(

@@ -85,6 +85,10 @@ def app(world: World, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     async def redis(_: object) -> bool:
         return world.redis_answers
 
+    async def load(_: object) -> tuple[float, float]:
+        return 5.0, 2.0
+
+    monkeypatch.setattr(health, "redis_load", load)
     monkeypatch.setattr(health, "database_answers", database)
     monkeypatch.setattr(health, "redis_answers", redis)
     app = create_app(Settings.read({"RELEASE_VERSION": "1.2.3"}))

@@ -34,6 +34,8 @@ def test_answers_are_counted_by_route_and_status(client: TestClient) -> None:
     route = 'method="GET",route="/api/listings/{listing_id}",status="404"'
     assert f"dealbrain_requests_total{{{route}}} 1.0" in page
     assert "dealbrain_redis_up 1.0" in page
+    assert "dealbrain_redis_connections 5.0" in page
+    assert "dealbrain_jobs_waiting 2.0" in page
 
 
 def test_a_leaving_server_asks_clients_not_to_keep_the_connection(
