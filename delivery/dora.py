@@ -239,15 +239,7 @@ class Deliveries:
         lands again is not counted twice; the commit belongs to the window which holds that deployment. With `stuck`, deployments that
         were rolled back do not count, neither for what is first nor for what is counted.
         """
-        first: dict[str, tuple[datetime, str]] = {}
-        for one in self._own:
-            if one.completed_at is None or one.kind == "rollback" or (stuck and self._was_rolled_back(one)):
-                continue
-            for commit in one.commits:
-                first[commit] = min(first.get(commit, (one.completed_at, one.id)), (one.completed_at, one.id))
-        committed = self.log.commits or {}
-        counted = sorted((*when, commit) for commit, when in first.items() if commit in committed and self.window.holds(when[0]))
-        return LeadTimes({commit: completed_at - committed[commit] for completed_at, _, commit in counted})
+        return self._measured_lead_times(stuck=True) if stuck else self._usual_lead_times
 
     def change_fail_rate(self, *, rollbacks_as_deployments: bool = False) -> Share:
         """Change fail rate: deployments that needed "immediate intervention" (dora.dev) out of all.
@@ -328,6 +320,23 @@ class Deliveries:
     def _with_rollbacks(self) -> tuple[Deployment, ...]:
         counted = ((one.ended_at, one.id, one) for one in self._own if self._reason(one) in (None, "rollback"))
         return tuple(one for ended_at, _, one in sorted(_ended(counted)) if self.window.holds(ended_at))
+
+    @cached_property
+    def _usual_lead_times(self) -> LeadTimes:
+        return self._measured_lead_times(stuck=False)
+
+    def _measured_lead_times(self, *, stuck: bool) -> LeadTimes:
+        first: dict[str, tuple[datetime, str]] = {}
+        for one in self._own:
+            if one.completed_at is None or one.kind == "rollback" or (stuck and self._was_rolled_back(one)):
+                continue
+            landed = one.completed_at, one.id
+            for commit in one.commits:
+                if commit not in first or landed < first[commit]:
+                    first[commit] = landed
+        committed = self.log.commits or {}
+        counted = sorted((*when, commit) for commit, when in first.items() if commit in committed and self.window.holds(when[0]))
+        return LeadTimes({commit: completed_at - committed[commit] for completed_at, _, commit in counted})
 
     @cached_property
     def _failures(self) -> Mapping[str, Sequence[Failure]]:
