@@ -12,6 +12,7 @@ from typing import Literal
 from delivery.application import STRICT
 from delivery.canary import JudgePolicy
 from delivery.errors import InvalidSettings
+from delivery.operations import Waiver
 from delivery.triggers import Trigger
 
 Kind = Literal["normal", "hotfix", "rollback"]
@@ -207,6 +208,7 @@ class Environment:
     prove: Proving = Proving()
     verification: VerificationSettings = VerificationSettings()
     trigger: tuple[Trigger, ...] = ()
+    waiver: tuple[Waiver, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -237,6 +239,11 @@ class Environment:
             found.append(f"watch.window_seconds: got {self.watch.window_seconds}, expected at least interval_seconds")
         found += self.judge.problems()
         found += self.verification.problems()
+        found += [
+            f"waiver {number}: got no reason or nobody who answers for it, expected both"
+            for number, waiver in enumerate(self.waiver, start=1)
+            if not waiver.reason.strip() or not waiver.by.strip()
+        ]
         if self.approval.quorum < 1:
             found.append(f"approval.quorum: got {self.approval.quorum}, expected 1 or more")
         if self.approval.expires_hours <= 0:
