@@ -26,6 +26,7 @@ class Capability(StrEnum):
     RUN_ONCE = "run once"
     DRAIN = "drain"
     PRIVATE_ADDRESS = "private address"
+    COPY_DATABASE = "copy its database"
 
 
 @dataclass(frozen=True)
@@ -142,18 +143,22 @@ class Deadlines:
 
     prepare_seconds: float = 600.0
     migrate_seconds: float = 900.0
+    prove_seconds: float = 1800.0
     launch_seconds: float = 180.0
     step_seconds: float = 120.0
 
 
 @dataclass(frozen=True)
 class Proving:
-    """What a release must show here before users (smoke) and before it is called live (load test, baseline)."""
+    """What a release must show here before users (smoke), before it is called live (load test, baseline), and before its migrations
+    touch the database (clone): both versions pass their smoke requests on a copy that they were applied to.
+    """
 
     __pydantic_config__ = STRICT
 
     smoke: bool = True
     load: bool = False
+    clone: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from blocks.settings import environment_names
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings
 from delivery.journal import Progress
@@ -9,6 +10,7 @@ from delivery.plan import StepKind
 from delivery.release import Release
 from delivery.revisions import Admission, MigrationReview, admit
 from flows.assembly import House
+from tasks.proving import RULE
 from tasks.review import Applied
 
 # How far back applied revisions are looked for. Where the database stands is told by the newest rollout that migrated.
@@ -42,10 +44,13 @@ def standing_of(house: House, environments: tuple[str, ...]) -> dict[str, Applie
 
 
 def admission(house: House, review: MigrationReview | None, environment: Environment) -> Admission:
-    """What the environment makes of a release's migrations today."""
+    """What the environment makes of a release's migrations today. What needs the clone is settled where the environment makes one, and by
+    the ones on which revisions were tried in the environment before.
+    """
     live, applied = house.store.live(environment.name), applied_in(house, environment.name)
     return admit(
         review,
+        on_a_clone=review.hashes() if environment.prove.clone and review is not None else proofs_before(house, environment),
         recorded=applied.revisions if applied else None,
         serves=live.version.tag if live else None,
         waivers=environment.waiver,
@@ -54,9 +59,52 @@ def admission(house: House, review: MigrationReview | None, environment: Environ
 
 
 def require_admission(house: House, release: Release, environment: Environment) -> None:
-    """Raises `InvalidSettings` when a pending migration does not fit what serves in the environment, and nobody answers for it."""
-    if release.migrations is not None:
-        refuse(admission(house, release.review, environment), environment, release.version.tag)
+    """Raises `InvalidSettings` when a pending migration does not fit what serves in the environment and nobody answers for it, or when the
+    environment before proves migrations, and did not prove this one beside the version that serves here.
+    """
+    if release.migrations is None:
+        return
+    told = admission(house, release.review, environment)
+    refuse(told, environment, release.version.tag)
+    live, before = house.store.live(environment.name), environment.environment.after
+    if live is None or before is None or not house.environment(before).prove.clone or _may_go_unproven(house, environment):
+        return
+    proofs = proofs_before(house, environment)
+    for one in told.revisions:
+        if live.id not in proofs.get(one.id, ()):
+            beside = ", ".join(sorted(proofs.get(one.id, ()))) or "no version"
+            raise InvalidSettings(
+                f"{environment.title} is unchanged. {release.version.tag} is refused: revision {one.id} was proven beside {beside}, and "
+                f"{live.id} serves.",
+                next=f"bring {environment.name} to one of those first; or waive {RULE} on * with [[waiver]] in the environment's file.",
+            )
+
+
+def _may_go_unproven(house: House, environment: Environment) -> bool:
+    today = house.store.now().date()
+    return any(one.rule == RULE and today <= one.until and one.reason.strip() for one in environment.waiver)
+
+
+def proofs_before(house: House, environment: Environment) -> dict[str, frozenset[str]]:
+    """The revisions that ran well on a copy of the database of the environment before, with the releases, by id, that lived through it."""
+    found: dict[str, frozenset[str]] = {}
+    before = environment.environment.after
+    for record in house.store.rollouts(environment=before, limit=REMEMBERED_ROLLOUTS) if before else ():
+        progress = Progress.of(entry.event for entry in house.store.entries(record.id))
+        for step in progress.plan.forward:
+            evidence = progress.finished.get(step.name) if step.kind is StepKind.PROVE else None
+            if evidence is not None and evidence.well:
+                revisions, versions = (evidence.facts.get(key) for key in ("proven", "versions"))
+                if isinstance(revisions, list | tuple) and isinstance(versions, list | tuple):
+                    found |= {str(name): found.get(str(name), frozenset()) | set(map(str, versions)) for name in revisions}
+    return found
+
+
+def serving_after(house: House, environment: Environment) -> tuple[Release, ...]:
+    """What is live where releases go after this environment."""
+    names = environment_names(house.settings.environments_dir)
+    after = [name for name in names if name != environment.name and house.environment(name).environment.after == environment.name]
+    return tuple(live for name in after if (live := house.store.live(name)) is not None)
 
 
 def refuse(told: Admission, environment: Environment, release: str) -> None:

@@ -18,7 +18,7 @@ from delivery.revisions import MigrationReview
 from delivery.source import Semver, Sha, Source, version_of
 from flows.assembly import House, open_house, require_git_repository
 from flows.messages import in_one_message
-from flows.migrations import admission, refuse, require_admission, standing_of
+from flows.migrations import admission, refuse, require_admission, serving_after, standing_of
 from flows.parameters import CommitId, PromotionKind, Until, VersionText
 from flows.rollout import log, result_of, run_rollout
 from flows.telling import RunView, Telling, this_run
@@ -175,7 +175,8 @@ def bring_to_staging(house: House, release: Release, telling: Telling) -> str:
         return f"{environment.title} runs {release.version.tag} already."
     capabilities = house.target(environment).capabilities
     require_admission(house, release, environment)
-    plan = plan_rollout(release, environment, capabilities=capabilities, blue=house.store.live(STAGING))
+    live, elsewhere = house.store.live(STAGING), serving_after(house, environment) if environment.prove.clone else ()
+    plan = plan_rollout(release, environment, capabilities=capabilities, blue=live, elsewhere=elsewhere)
     sentence = result_of(run_rollout(house, plan, by="pipeline", telling=telling))
     tag_staging(release, house.registry())
     return sentence

@@ -18,6 +18,7 @@ from delivery.release import Release
 from tasks import load, probes
 from tasks.image_alembic import MigrationLimits, upgrade_command
 from tasks.migrating import migrated, useful_line
+from tasks.proving import prove
 from tasks.retry import QUICK, RetryPolicy
 from tasks.scene import CANCELLED, Scene
 from tasks.watch import scrape, watch
@@ -36,6 +37,8 @@ def perform_once(step: Step, scene: Scene) -> Evidence:  # noqa: C901, PLR0911, 
     match step.kind:
         case StepKind.PREPARE:
             return _prepare(scene)
+        case StepKind.PROVE:
+            return prove(step, scene)
         case StepKind.MIGRATE:
             return _migrate(step, scene)
         case StepKind.LAUNCH:
@@ -78,9 +81,7 @@ def _migrate(step: Step, scene: Scene) -> Evidence:
     if settings is None:
         return Evidence(well=True, summary=f"{release.version.tag} carries no migrations")
     timeout = timedelta(seconds=min(settings.timeout_seconds, step.deadline_seconds))
-    # Before the first version nobody can notice a migration; after it only what was looked at runs.
-    reviewed = None if scene.plan.blue is None else release.review.hashes() if release.review else {}
-    command = upgrade_command(settings, reviewed=reviewed, limits=MigrationLimits().within(timeout))
+    command = upgrade_command(settings, reviewed=scene.plan.reviewed, limits=MigrationLimits().within(timeout))
     ran = scene.target.run_once(
         release, settings.service, command, variables=scene.plan.environment.variables, timeout=timeout, token=scene.token
     )

@@ -42,7 +42,7 @@ class Refused(Exception):  # noqa: N818  reads as the sentence it is
 
 
 def main(asked: dict[str, Any]) -> None:
-    acts = {"read": read, "upgrade": upgrade, "downgrade": downgrade}
+    acts = {"read": read, "pending": pending, "upgrade": upgrade, "downgrade": downgrade}
     answer: dict[str, Any] = {}
     try:
         acts[asked["act"]](asked, answer)
@@ -153,6 +153,18 @@ def upgrade(asked: dict[str, Any], answer: dict[str, Any]) -> None:
         runner.upgrade(asked.get("reviewed"), answer, watching=watching)
     finally:
         answer.update(tries=runner.tries, seconds=round(time.monotonic() - runner.began, 3))
+
+
+def pending(asked: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Where the database stands, and what an upgrade would apply."""
+    config, script = open_script(asked)
+    guard = Guard(**asked["limits"])
+    guard.install()
+    runner = Runner(config, script, guard)
+    answer["before"] = runner.until_it_answers()
+    found = runner.pending(answer["before"])
+    runner.require_reviewed(found, asked.get("reviewed"))
+    answer["pending"] = [one.revision for one in found]
 
 
 def downgrade(asked: dict[str, Any], answer: dict[str, Any]) -> None:

@@ -60,6 +60,11 @@ def read_command(settings: MigrationSettings) -> tuple[str, ...]:
     return _command(settings, act="read")
 
 
+def pending_command(settings: MigrationSettings, *, reviewed: Mapping[str, str] | None, limits: MigrationLimits) -> tuple[str, ...]:
+    """What an upgrade would apply, and whether it may; changes nothing."""
+    return _command(settings, act="pending", reviewed=dict(reviewed) if reviewed is not None else None, limits=limits.seconds())
+
+
 def upgrade_command(
     settings: MigrationSettings, *, reviewed: Mapping[str, str] | None, limits: MigrationLimits, watch: bool = False
 ) -> tuple[str, ...]:

@@ -7,9 +7,7 @@ from delivery.operations import Lock, Operation, Safety, Waiver
 from delivery.revisions import Chain, MigrationReview, ReviewedRevision, RevisionFile, admit
 
 TODAY = date(2026, 7, 1)
-RENAME = Operation(
-    2, "ALTER …", "rename", Safety.UNSAFE, Lock.ACCESS_EXCLUSIVE, "rooms", "it is read", "expand, then contract."
-)
+RENAME = Operation(2, "ALTER …", "rename", Safety.UNSAFE, Lock.ACCESS_EXCLUSIVE, "rooms", "it is read", "expand, then contract.")
 OPAQUE = replace(RENAME, rule="opaque", safety=Safety.NEEDS_CLONE, reason="a DO block may do anything")
 WAIVER = Waiver("rename", "rooms", "nobody reads it", "Bea", date(2026, 7, 31))
 
