@@ -10,7 +10,7 @@ ROOM   := .greenroom
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check docs-check test-fast test test-exhaustive demo demo-down bench-rollout bench-proxy bench-judge chaos lock clean
+.PHONY: help setup check docs-check test-fast test test-exhaustive demo demo-down bench-rollout bench-proxy bench-judge bench-scale chaos lock clean
 
 help: ## what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,8 @@ bench-proxy: $(READY) ## requests lost when Traefik is killed, one instance agai
 
 bench-judge: $(READY) ## false alarms and time to detection, against other judges; the last line is one JSON object (JUDGE="--help" tells more)
 	$(BIN)/python -m bench.judge $(JUDGE)
+bench-scale: $(READY) ## the delivery metrics from a journal of 100,000 events; the last line is one JSON object
+	$(BIN)/python -m bench.scale --events 100000
 
 # No index addresses in the lock: versions and hashes are enough.
 lock: $(READY) ## resolve the dependencies anew and write versions and hashes

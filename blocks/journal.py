@@ -1,5 +1,5 @@
 """The journal in SQL: releases, leases with fencing tokens, rollouts with their hash-chained entries, requests, notices,
-verifications and holds.
+verifications and holds, incidents.
 
 Each of them has a room of its own (`journal_releases` and so on); here is the database they share, and how it gets its tables.
 Every public method is one transaction, safe to call from several threads and processes at once.
@@ -13,23 +13,25 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, func, inspect, select, text
 
 from blocks.database import Database
+from blocks.journal_incidents import Incidents
 from blocks.journal_leases import Leases
 from blocks.journal_notices import Notices
 from blocks.journal_releases import Releases
 from blocks.journal_requests import Requests
 from blocks.journal_rollouts import Rollouts
+from blocks.journal_stories import Stories
 from blocks.journal_verifications import Verifications
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.ports import JournalStore
 
 MIGRATIONS = Path(__file__).parent / "journal_migrations"
 VERSION_TABLE = "greenroom_journal_version"
-HEAD = "verifications_and_holds"
+HEAD = "incidents"
 _LOCK_NUMBER = 0x6772_6F6F  # "groo": what PostgreSQL's advisory lock is known by while the tables are being made
 _ALEMBIC = threading.Lock()  # Alembic keeps its context in a global
 
 
-class SqlJournal(Releases, Leases, Rollouts, Requests, Notices, Verifications):
+class SqlJournal(Releases, Leases, Rollouts, Requests, Notices, Verifications, Incidents, Stories):
     """The journal database behind `url` (`sqlite:///…` or `postgresql://…`). Call `migrate` once before anything else."""
 
     def __init__(self, url: SecretStr | str) -> None:

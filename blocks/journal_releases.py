@@ -1,6 +1,7 @@
 """The journal's releases: saved once, never changed."""
 
 import json
+from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select
 
@@ -39,6 +40,10 @@ class Releases:
             )
 
         return self._database.read(look)
+
+    def releases(self) -> Sequence[Release]:
+        newest_first = select(releases).order_by(releases.c.saved_at.desc(), releases.c.id.desc())
+        return [release_in(row) for row in self._database.read(lambda connection: connection.execute(newest_first).mappings().all())]
 
     def release_of_commit(self, sha: Sha, version: Semver) -> Release | None:
         condition = (releases.c.sha == str(sha)) & (releases.c.version == str(version))

@@ -1,5 +1,6 @@
 """The journal's promotion requests, each with its frozen plan and what people said to it."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -148,7 +149,7 @@ def _requests_in(connection: Connection, rows: Sequence[RowMapping]) -> list[Pro
 
 
 def _plan_in(row: RowMapping) -> Plan:
-    plan = from_document(Plan, json.loads(row["plan"]))
-    if fingerprint(plan) != row["plan_hash"]:
+    # Of the text as it was stored: a plan that an older Greenroom wrote has fewer fields than one has today.
+    if hashlib.sha256(row["plan"].encode()).hexdigest() != row["plan_hash"]:
         raise DeliveryError(f"The plan of request {row['number']} was changed: its hash does not fit.", next=TAMPERED)
-    return plan
+    return from_document(Plan, json.loads(row["plan"]))

@@ -100,6 +100,25 @@ approvals = Table(
     sqlite_autoincrement=True,
 )
 
+# Append-only, by people and monitors: a correction is another row. `incident` is the number of the row that opened it, NULL in that row
+# itself; `key` is how a monitor calls the word, so that it may repeat itself.
+incident_facts = Table(
+    "incident_facts",
+    TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("incident", Integer, nullable=True),
+    Column("kind", String(20), nullable=False),
+    Column("environment", String(31), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("rollout", String(60), ForeignKey("rollouts.id"), nullable=True),
+    Column("impact_started_at", UtcTime, nullable=True),
+    Column("key", String(200), nullable=False, unique=True),
+    Column("written_at", UtcTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 # A notice whose text changes gets a new number, so that "sent" can only ever mean the text that was sent.
 notices = Table(
     "notices",

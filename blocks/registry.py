@@ -22,19 +22,14 @@ from pydantic import Field, SecretStr, field_validator
 
 from blocks.engine_errors import is_refusal, may_pass
 from blocks.registry_pause import is_local, pause_asked_by, pause_in, with_pauses
+from blocks.registry_shelf import MANIFESTS, delete_manifest, manifests_in
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
 from delivery.image import ImageRef, is_digest
 from delivery.ports import Registry
+from delivery.retention import Manifest
 
 log = logging.getLogger("greenroom.registry")
 
-_MANIFEST_KINDS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
-_MANIFESTS = ", ".join(_MANIFEST_KINDS)
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _HOST = re.compile(r"[a-z0-9.-]+(?::\d{1,5})?")
 _NAMESPACE = re.compile(r"(?:[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)?")
@@ -78,7 +73,7 @@ class OciRegistry(Block):
             raise InvalidSettings("An image needs at least one tag.", next="name one.")
         for tag in tags:
             _require_tag(tag)
-        name = "/".join(part for part in (self.namespace, repository) if part)
+        name = self._name(repository)
         pushed = with_pauses(lambda: self._push(local, name, tags[0]), lambda: pause_asked_by(self.host, name, tags[0]))
         with self._session(name, "pull,push") as session:
             answered = session.digest_of(tags[0])
@@ -107,6 +102,19 @@ class OciRegistry(Block):
             answer = session.ask("GET", "/v2/")
             if answer.status_code != httpx.codes.OK:
                 raise _refusal(self.host, "is_ready", answer)
+
+    def stored(self, repository: str) -> tuple[Manifest, ...]:
+        """What lies in `<namespace>/<repository>` under a name, and what describes it. May be slow: two requests per name."""
+        with self._session(self._name(repository), "pull") as session:
+            return manifests_in(session.ask, self._name(repository), self.host)
+
+    def remove(self, repository: str, digest: str) -> None:
+        """Takes a manifest with all its names away; one that is gone is well. The room comes back with the registry's own collection."""
+        with self._session(self._name(repository), "pull,delete") as session:
+            delete_manifest(session.ask, self._name(repository), digest, self.host)
+
+    def _name(self, repository: str) -> str:
+        return "/".join(part for part in (self.namespace, repository) if part)
 
     def _push(self, local: str, name: str, tag: str) -> str | None:
         """The engine uploads what the registry lacks; returns the digest that it tells."""
@@ -182,7 +190,7 @@ class _Session:
 
     def digest_of(self, reference: str) -> str:
         """The digest behind a tag, as the registry tells it."""
-        answer = self.ask("HEAD", self._manifest(reference), headers={"Accept": _MANIFESTS})
+        answer = self.ask("HEAD", self._manifest(reference), headers={"Accept": MANIFESTS})
         digest = answer.headers.get("Docker-Content-Digest", "")
         if answer.status_code != httpx.codes.OK or not is_digest(digest):
             raise _refusal(self._host, f"digest of {self._repository}:{reference}", answer)
@@ -192,7 +200,7 @@ class _Session:
         """Puts the very bytes of the manifest under further names, so that the digest stays what it is."""
         if not tags:
             return
-        manifest = self.ask("GET", self._manifest(digest), headers={"Accept": _MANIFESTS})
+        manifest = self.ask("GET", self._manifest(digest), headers={"Accept": MANIFESTS})
         if manifest.status_code != httpx.codes.OK:
             raise _refusal(self._host, f"manifest of {self._repository}@{digest}", manifest)
         if f"sha256:{hashlib.sha256(manifest.content).hexdigest()}" != digest:

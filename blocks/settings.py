@@ -40,7 +40,8 @@ class Settings(BaseSettings):
 
     `database_url` is the journal's (a SQLite file in `work_dir` when none is set); `repository` a Git URL or path ("" when none is set);
     `base_images` maps upstream references to local images; `registry` is the name of an `oci-registry` block; `blocks_file` is the local
-    source of blocks; `extra_ca` a certificate authority that image builds trust beside the usual ones.
+    source of blocks; `extra_ca` a certificate authority that image builds trust beside the usual ones. Housekeeping keeps the images of the
+    newest `keep_releases` releases beside what is needed, and files and remains for `keep_days`.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
@@ -57,6 +58,8 @@ class Settings(BaseSettings):
     application_file: str = Field(default="greenroom.toml", min_length=1)
     blocks_file: Path | None = None
     extra_ca: FilePath | None = None
+    keep_releases: Annotated[int, Field(ge=1, le=10_000)] = 10
+    keep_days: Annotated[float, Field(ge=1.0, le=3650.0, allow_inf_nan=False)] = 30.0
 
     @field_validator("work_dir", "environments_dir", "blocks_file", "extra_ca")
     @classmethod

@@ -23,13 +23,24 @@ app = typer.Typer(
 )
 replay = typer.Typer(no_args_is_help=True, help="Run a rule of Greenroom over recorded data and print what it decides.")
 app.add_typer(replay, name="replay")
+incident = typer.Typer(no_args_is_help=True, help="Report what users suffer; it counts in the delivery metrics.")
+app.add_typer(incident, name="incident")
 
 Environment = Annotated[str, typer.Argument(help="The environment's name, for instance production.", metavar="ENVIRONMENT")]
 Release = Annotated[str, typer.Argument(help="A release's id or version, for instance v1.4.2.", metavar="RELEASE")]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it stands in the journal.", prompt=True)]
 Person = Annotated[str | None, typer.Option("--as", help="Who says so; else git's user.name, else the login name.", metavar="NAME")]
 Number = Annotated[int, typer.Argument(help="The request's number, as `greenroom status` shows it.", metavar="NUMBER", min=1)]
+IncidentNumber = Annotated[int, typer.Argument(help="The incident's number, as `incident open` told it.", metavar="NUMBER", min=1)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
+PromotionKind = Annotated[
+    Literal["normal", "hotfix", "config"],
+    typer.Option(help="A hotfix may be allowed to skip the approval; config changes settings and no code."),
+]
+Unplanned = Annotated[bool, typer.Option("--unplanned", help="Nobody had planned this work; counts for the delivery metrics.")]
+Remediates = Annotated[
+    str | None, typer.Option(help="The rollout whose failure this one mends, for instance production-7.", metavar="ROLLOUT")
+]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Stay, show each step, and end as the run ends.")]
 
 
@@ -68,14 +79,25 @@ def release(
     sha: Annotated[str, typer.Argument(help="The full commit id: 40 hex digits.", metavar="SHA")],
     version: Annotated[str | None, typer.Option(help="The version, for instance 1.4.2; else derived from the last tag.")] = None,
     until: Annotated[Literal["build", "staging", "production"], typer.Option(help="How far it goes by itself.")] = "production",
-    kind: Annotated[Literal["normal", "hotfix"], typer.Option(help="A hotfix may be allowed to skip the approval.")] = "normal",
+    kind: PromotionKind = "normal",
+    unplanned: Unplanned = False,
+    remediates: Remediates = None,
     attempt: Annotated[int, typer.Option(help="Another number starts the same commit anew.", min=1)] = 1,
     watch: Watch = False,
 ) -> None:
     """Start the pipeline for a commit. Asked twice for the same, Prefect answers with the first run."""
     from cli.release import start_release
 
-    start_release(sha, version=version, until=until, kind=kind, attempt=attempt, watch=watch)
+    start_release(
+        sha,
+        version=version,
+        until=until,
+        kind=kind,
+        attempt=attempt,
+        watch=watch,
+        planned=not unplanned,
+        remediates=remediates,
+    )
 
 
 @app.command()
@@ -98,13 +120,15 @@ def reject(number: Number, reason: Reason, person: Person = None) -> None:
 def promote(
     release: Release,
     environment: Annotated[str, typer.Argument(help="The environment that gets it.", metavar="ENVIRONMENT")] = "production",
-    kind: Annotated[Literal["normal", "hotfix"], typer.Option(help="A hotfix may be allowed to skip the approval.")] = "normal",
+    kind: PromotionKind = "normal",
+    unplanned: Unplanned = False,
+    remediates: Remediates = None,
     watch: Watch = False,
 ) -> None:
     """Ask for a published release to go to an environment: opens a new request, also after one was rejected or expired."""
     from cli.release import start_promotion
 
-    start_promotion(release, environment, kind=kind, watch=watch)
+    start_promotion(release, environment, kind=kind, watch=watch, planned=not unplanned, remediates=remediates)
 
 
 @app.command()
@@ -136,7 +160,7 @@ def unhold(environment: Environment, reason: Reason, person: Person = None) -> N
 def plan(
     release: Release,
     environment: Environment,
-    kind: Annotated[Literal["normal", "hotfix", "rollback"], typer.Option()] = "normal",
+    kind: Annotated[Literal["normal", "hotfix", "config", "rollback"], typer.Option()] = "normal",
     as_json: Json = False,
 ) -> None:
     """Show what a rollout would do, step by step. Nothing is touched."""
@@ -155,6 +179,22 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
+def housekeeping(
+    delete: Annotated[bool, typer.Option("--delete", help="Delete what goes; else it is only shown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What nobody needs any longer, and why the rest stays: images in the registry, old files of this machine, old remains.
+
+    The newest releases stay (GREENROOM_KEEP_RELEASES, 10), and everything that is live, previous, a way back, asked for or under way, with
+    what describes it; so does every image that nobody here published. Files and remains stay for GREENROOM_KEEP_DAYS (30).
+    """
+    from cli.housekeeping import tidy
+
+    if not tidy(act=delete, as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def steward(
     once: Annotated[bool, typer.Option("--once", help="One round, then the end; exit code 1 when something could not be done.")] = False,
 ) -> None:
@@ -169,6 +209,75 @@ def steward(
 
     if not look_after_everything(once=once):
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def report(
+    rollout: Annotated[str, typer.Argument(help="Which one, for instance production-7.", metavar="ROLLOUT")],
+    file: Annotated[Path | None, typer.Argument(help="The file; else ROLLOUT.html in this folder.", metavar="[FILE]")] = None,
+) -> None:
+    """Write a rollout's report as one HTML file to keep or to send: timeline, plots, migrations, what was released. Needs no Prefect."""
+    from cli.report import write_report
+
+    write_report(rollout, file)
+
+
+@app.command()
+def metrics(
+    environment: Annotated[str | None, typer.Option("--environment", "-e", help="Only this one.")] = None,
+    days: Annotated[int, typer.Option(help="How many UTC days back to look, today included.", min=1, max=366)] = 28,
+    as_json: Json = False,
+    textfile: Annotated[
+        Path | None, typer.Option(help="Write them to this file too, for Prometheus' textfile collector.", metavar="FILE.prom")
+    ] = None,
+) -> None:
+    """How often, how quickly and how safely releases reach their users (DORA). Needs the journal only, no Prefect."""
+    from cli.metrics import show_metrics
+
+    show_metrics(environment, days=days, as_json=as_json, textfile=textfile)
+
+
+@incident.command("open")
+def incident_open(
+    environment: Environment,
+    what: Annotated[str, typer.Option("--what", "-w", help="What users suffer, in a few words.", prompt=True)],
+    noticed: Annotated[str | None, typer.Option(help="When it was noticed; else now.", metavar="TIME")] = None,
+    since: Annotated[str | None, typer.Option(help="Since when users have suffered, if that is known.", metavar="TIME")] = None,
+    rollout: Annotated[str | None, typer.Option(help="What caused it, for instance production-7.", metavar="ROLLOUT")] = None,
+    key: Annotated[str | None, typer.Option(help="A monitor's own name for it: said twice, it is one incident.")] = None,
+    person: Person = None,
+) -> None:
+    """Report a failure in an environment. Rollouts that are turned back and rollbacks report themselves."""
+    from cli.incident import open_incident
+
+    open_incident(environment, text=what, noticed=noticed, since=since, rollout=rollout, key=key, person=person)
+
+
+@incident.command("close")
+def incident_close(
+    number: IncidentNumber,
+    at: Annotated[str | None, typer.Option(help="When users were well again; else now.", metavar="TIME")] = None,
+    text: Annotated[str, typer.Option("--how", help="What ended it, in a few words.")] = "",
+    person: Person = None,
+) -> None:
+    """Say when users were well again. Said twice, the newer word counts."""
+    from cli.incident import close_incident
+
+    close_incident(number, at=at, text=text, person=person)
+
+
+@incident.command("attribute")
+def incident_attribute(
+    number: IncidentNumber,
+    rollout: Annotated[str | None, typer.Argument(help="What caused it, for instance production-7.", metavar="[ROLLOUT]")] = None,
+    nothing: Annotated[bool, typer.Option("--nothing", help="No rollout caused it.")] = False,
+    text: Annotated[str, typer.Option("--why", help="How that is known, in a few words.")] = "",
+    person: Person = None,
+) -> None:
+    """Say which rollout caused an incident, also much later: the metrics of the past follow."""
+    from cli.incident import attribute_incident
+
+    attribute_incident(number, rollout, to_nothing=nothing, text=text, person=person)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})

@@ -12,7 +12,8 @@ from functools import cached_property
 from statistics import median
 from typing import Literal, assert_never
 
-Kind = Literal["normal", "hotfix", "rollback", "config"]
+from delivery.environment import Kind
+
 Outcome = Literal["succeeded", "rolled_back_after_completion", "aborted_in_canary", "failed_before_traffic", "cancelled"]
 Start = Literal["impact", "detection", "deployment"]
 WeekStart = Literal["monday", "sunday"]
@@ -78,15 +79,6 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Attribution:
-    """A later correction of what caused a failure. Of several for one failure, that with the highest sequence number holds."""
-
-    sequence: int
-    failure: str
-    deployment: str | None
-
-
-@dataclass(frozen=True)
 class Incident:
     """What an incident tracker knows; only the variants that look through a tracker's eyes use it."""
 
@@ -106,7 +98,6 @@ class Log:
     deployments: Sequence[Deployment] = ()
     commits: Mapping[str, datetime] | None = None
     failures: Sequence[Failure] = ()
-    attributions: Sequence[Attribution] = ()
     incidents: Sequence[Incident] = ()
 
 
@@ -288,6 +279,11 @@ class Deliveries:
         unrecorded = tuple(one.id for one in self.population if self._failed(one) and one.id not in self._failures)
         return Recoveries(recovered, still_open, unrecorded, {start: tuple(values) for start, values in times.items()})
 
+    @cached_property
+    def still_failing(self) -> tuple[str, ...]:
+        """The population's deployments with a failure that is not known to be over."""
+        return tuple(one.id for one in self.population if any(known.restored_at is None for known in self._failures.get(one.id, ())))
+
     def rework_rate(self, *, rollbacks_as_deployments: bool = False) -> Share:
         """Deployment rework rate: unplanned deployments "as a result of an incident in production" (dora.dev) out of all.
 
@@ -335,12 +331,10 @@ class Deliveries:
 
     @cached_property
     def _failures(self) -> Mapping[str, Sequence[Failure]]:
-        latest = {one.failure: one.deployment for one in sorted(self.log.attributions, key=lambda one: one.sequence)}
         found: dict[str, list[Failure]] = {}
         for failure in sorted(self.log.failures, key=lambda failure: failure.id):
-            cause = latest.get(failure.id, failure.deployment)
-            if cause is not None:
-                found.setdefault(cause, []).append(failure)
+            if failure.deployment is not None:
+                found.setdefault(failure.deployment, []).append(failure)
         return found
 
     @cached_property

@@ -15,7 +15,7 @@ from delivery.errors import InvalidSettings
 from delivery.operations import Waiver
 from delivery.triggers import Trigger
 
-Kind = Literal["normal", "hotfix", "rollback"]
+Kind = Literal["normal", "hotfix", "rollback", "config"]
 
 
 class Capability(StrEnum):

@@ -1,7 +1,7 @@
 """A rollout as data: which steps, in which order, and which way back."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from delivery.application import STRICT
@@ -48,8 +48,9 @@ class Step:
 @dataclass(frozen=True)
 class Plan:
     """What a rollout does, decided before it begins and kept in its first journal entry: a resumed rollout goes on with the plan that
-    was approved, not with today's settings. `blue` is None for the first release of an environment. `elsewhere` are versions that serve
-    where the release goes next: its migrations are proven beside them as well.
+    was approved, not with today's settings. `blue` is None for the first release of an environment. `planned` and `remediates` (the rollout
+    whose failure this one mends) are for the delivery metrics. `elsewhere` are versions that serve where the release goes next: its
+    migrations are proven beside them as well.
     """
 
     __pydantic_config__ = STRICT
@@ -62,6 +63,8 @@ class Plan:
     back: tuple[Step, ...]
     request: int | None = None
     elsewhere: tuple[Release, ...] = ()
+    planned: bool = True
+    remediates: str | None = None
 
     @property
     def reviewed(self) -> Mapping[str, str] | None:
@@ -69,6 +72,10 @@ class Plan:
         if self.blue is None:
             return None
         return self.release.review.hashes() if self.release.review else {}
+
+    def beside(self, elsewhere: Iterable[Release]) -> "Plan":
+        """The same plan, with the versions that serve where the release goes next."""
+        return replace(self, elsewhere=tuple(one for one in elsewhere if self.blue is None or one.id != self.blue.id))
 
     @property
     def step_names(self) -> tuple[str, ...]:
@@ -88,7 +95,8 @@ def plan_rollout(
     blue: Release | None,
     kind: Kind = "normal",
     request: int | None = None,
-    elsewhere: Iterable[Release] = (),
+    planned: bool = True,
+    remediates: str | None = None,
 ) -> Plan:
     """The plan that brings `environment` from `blue` to `release`.
 
@@ -150,7 +158,8 @@ def plan_rollout(
         forward=tuple(forward),
         back=tuple(back),
         request=request,
-        elsewhere=tuple(one for one in elsewhere if blue is None or one.id != blue.id),
+        planned=planned,
+        remediates=remediates,
     )
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from delivery.approval import Approval, PromotionRequest
+from delivery.dora_facts import Story
 from delivery.environment import Capability, Standing
 from delivery.health import Counters, HealthReport
 from delivery.image import ImageRef
 from delivery.journal import Entry, EventLog
 from delivery.plan import Plan
-from delivery.record import Lease, RolloutRecord
+from delivery.record import IncidentFact, Lease, RolloutRecord
 from delivery.release import Release
+from delivery.retention import Manifest
 from delivery.source import Semver, Sha
 from delivery.verification import Hold, Verification
 
@@ -174,6 +176,13 @@ class Registry(Protocol):
     def push(self, local: str, *, repository: str, tags: Sequence[str]) -> ImageRef: ...
     def tag(self, image: ImageRef, tags: Sequence[str]) -> None: ...
     def is_ready(self) -> None: ...
+    def stored(self, repository: str) -> Sequence[Manifest]:
+        """What lies in `repository` under a name, what that lists, and what describes it; nothing where there is no such repository."""
+        ...
+
+    def remove(self, repository: str, digest: str) -> None:
+        """Idempotent. Raises `DeliveryError` when the registry does not allow deleting."""
+        ...
 
 
 class Notifier(Protocol):
@@ -195,6 +204,9 @@ class JournalStore(Protocol):
     def release(self, release_id: str) -> Release: ...
     def release_of(self, version: Semver) -> Release: ...
     def release_of_commit(self, sha: Sha, version: Semver) -> Release | None: ...
+    def releases(self) -> Sequence[Release]:
+        """All of them, the newest first."""
+        ...
 
     # the environment's lease
     def acquire(self, environment: str, *, holder: str, purpose: str, ttl: timedelta) -> Lease:
@@ -272,4 +284,32 @@ class JournalStore(Protocol):
 
     def let_go_on(self, environment: str, *, by: str, reason: str) -> Hold | None:
         """Ends the hold on a person's word and returns what was ended; None, and nothing is written, when there was none."""
+        ...
+
+    # what the delivery metrics count
+    def stories(self, environment: str | None = None) -> Sequence[Story]:
+        """Every rollout, oldest first."""
+        ...
+
+    def open_incident(
+        self,
+        environment: str,
+        *,
+        text: str,
+        by: str,
+        detected_at: datetime | None = None,
+        impact_started_at: datetime | None = None,
+        rollout: str | None = None,
+        key: str | None = None,
+    ) -> IncidentFact:
+        """Idempotent per key. Without `detected_at` it was noticed now."""
+        ...
+
+    def close_incident(self, incident: int, *, by: str, restored_at: datetime | None = None, text: str = "") -> IncidentFact: ...
+    def attribute_incident(self, incident: int, rollout: str | None, *, by: str, text: str = "") -> IncidentFact:
+        """Blames it on a rollout, or on none; the newest word counts."""
+        ...
+
+    def incident_facts(self, environment: str | None = None) -> Sequence[IncidentFact]:
+        """Every word, in the order in which they were said."""
         ...

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from delivery.environment import Kind
 from delivery.journal import Ending
@@ -23,6 +24,25 @@ class RolloutRecord:
     ended_at: datetime | None = None
     ending: Ending | None = None
     message: str | None = None
+
+
+@dataclass(frozen=True)
+class IncidentFact:
+    """One word on an incident, never changed: a later word on the same incident is another one, with a higher `number`.
+
+    `incident` is the number of the word that opened it. `at` is when it was noticed (opened), when it was over (restored) or when this was
+    said (attributed); `rollout` is what it is blamed on, None: no rollout. Times are aware UTC.
+    """
+
+    number: int
+    incident: int
+    kind: Literal["opened", "restored", "attributed"]
+    environment: str
+    at: datetime
+    by: str
+    text: str
+    rollout: str | None = None
+    impact_started_at: datetime | None = None
 
 
 @dataclass(frozen=True)

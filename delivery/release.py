@@ -8,7 +8,7 @@ from delivery.application import STRICT, Hook, LoadTest, MigrationSettings, Serv
 from delivery.errors import InvalidSettings
 from delivery.image import ImageRef
 from delivery.revisions import MigrationReview
-from delivery.source import Semver, Sha
+from delivery.source import Commit, Semver, Sha
 
 
 def release_id(version: Semver, sha: Sha) -> str:
@@ -21,7 +21,8 @@ class Release:
     """Version, commit, digest-pinned images, and what the application says about running itself.
 
     `images` maps each service's name to its image. `review` is what was found in the migrations that some environment had still to
-    apply when it was published. `evidence` maps a stage to where its report lies.
+    apply when it was published. `evidence` maps a stage to where its report lies. `changes` are the commits that production had not
+    seen when the release was made (`commits` are subjects, for people).
     """
 
     __pydantic_config__ = STRICT
@@ -40,6 +41,7 @@ class Release:
     load: LoadTest | None = None
     hooks: tuple[Hook, ...] = ()
     commits: tuple[str, ...] = ()
+    changes: tuple[Commit, ...] = ()
     evidence: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

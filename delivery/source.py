@@ -83,12 +83,23 @@ class Semver:
 
 
 @dataclass(frozen=True)
+class Commit:
+    """`committed_at` is the committer's date, aware UTC: when it came to the branch that is released."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    sha: str
+    committed_at: datetime
+
+
+@dataclass(frozen=True)
 class Source:
     """A commit as it lies on this machine, with what Git knows about it.
 
     `path` is a clean checkout. `commits` are the subjects since the last released version before this commit, newest first.
     `last_tag` is the highest version tag that the commit contains (pre-releases do not count), `commits_since_tag` how many
-    commits lie after it. `committed_at` is aware UTC: the time that everything made from the commit carries.
+    commits lie after it. `committed_at` is aware UTC: the time that everything made from the commit carries. `changes` are the commits
+    that production had not seen when this was looked at, newest first.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -102,6 +113,7 @@ class Source:
     last_tag: Semver | None
     commits_since_tag: int
     commits: tuple[str, ...] = ()
+    changes: tuple[Commit, ...] = ()
 
 
 def version_of(source: Source, wanted: Semver | None) -> Semver:

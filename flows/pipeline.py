@@ -19,7 +19,8 @@ from delivery.source import Semver, Sha, Source, version_of
 from flows.assembly import House, open_house, require_git_repository
 from flows.messages import in_one_message
 from flows.migrations import admission, refuse, require_admission, serving_after, standing_of
-from flows.parameters import CommitId, PromotionKind, Until, VersionText
+from flows.parameters import CommitId, PromotionKind, RolloutId, Until, VersionText
+from flows.promote import require_rollout_of
 from flows.rollout import log, result_of, run_rollout
 from flows.telling import RunView, Telling, this_run
 from tasks.build import build_images
@@ -35,19 +36,28 @@ STAGING, PRODUCTION = "staging", "production"
 
 @flow(name="pipeline", flow_run_name="{sha}", retries=0, persist_result=False)
 @in_one_message
-def pipeline(sha: CommitId, version: VersionText | None = None, until: Until = "production", kind: PromotionKind = "normal") -> str:
+def pipeline(
+    sha: CommitId,
+    version: VersionText | None = None,
+    until: Until = "production",
+    kind: PromotionKind = "normal",
+    planned: bool = True,  # noqa: FBT001, FBT002  parameters of a run have names
+    remediates: RolloutId | None = None,
+) -> str:
     """Proves a commit, builds it once, brings it to staging and asks for production.
 
     Args:
         sha: The full commit id, 40 hex digits. A branch name is refused, since a branch may move.
         version: The version to release it as, for instance v1.4.2; empty to count on from the last version tag.
         until: Where to stop: build (checks, images, end-to-end tests), staging, or production (asks for its approval).
-        kind: hotfix uses the shorter way of approval where an environment has one.
+        kind: hotfix uses the shorter way of approval where an environment has one; config changes settings and no code.
+        planned: No for work that nobody had planned; counts for the delivery metrics.
+        remediates: The rollout whose failure this one mends, for instance production-7.
 
     """
     with open_house() as house, Telling() as telling:
         view = RunView(telling, this_run(), name=f"{version or 'commit'} {sha[:8]}")
-        require_ready(house, until)
+        require_ready(house, until, remediates)
         view.at("checkout")
         source = check_out(house, Sha(sha))
         application = load_application(Path(source.path) / house.settings.application_file)
@@ -77,13 +87,15 @@ def pipeline(sha: CommitId, version: VersionText | None = None, until: Until = "
             view.at("live already")
             return f"{staged} {until.capitalize()} runs {release.id} already."
         view.at("asking for production")
-        asked = request_promotion(release.id, until, kind)
+        asked = request_promotion(release.id, until, kind, planned=planned, remediates=remediates)
         view.at("on staging, production asked for")
         return f"{staged} Release {release.id}; production waits for an approval: {house.run_link(asked)}"
 
 
-def require_ready(house: House, until: Until) -> None:
+def require_ready(house: House, until: Until, remediates: str | None = None) -> None:
     """Refuses what cannot come to its end before anything is begun: no repository, no environment file, no block, no registry."""
+    if remediates:
+        require_rollout_of(house, PRODUCTION, remediates)
     require_git_repository(house.settings)
     if until != "build":
         house.target(house.environment(STAGING))
@@ -93,13 +105,14 @@ def require_ready(house: House, until: Until) -> None:
 
 
 def check_out(house: House, sha: Sha) -> Source:
-    installation = house.settings
+    installation, live = house.settings, house.store.live(PRODUCTION)
     return checkout(
         require_git_repository(installation),
         sha,
         work_dir=installation.work_dir,
         credential=house.read_credential(),
         main_branch=installation.main_branch,
+        since=live.sha if live else None,
     )
 
 
@@ -175,8 +188,8 @@ def bring_to_staging(house: House, release: Release, telling: Telling) -> str:
         return f"{environment.title} runs {release.version.tag} already."
     capabilities = house.target(environment).capabilities
     require_admission(house, release, environment)
-    live, elsewhere = house.store.live(STAGING), serving_after(house, environment) if environment.prove.clone else ()
-    plan = plan_rollout(release, environment, capabilities=capabilities, blue=live, elsewhere=elsewhere)
+    elsewhere = serving_after(house, environment) if environment.prove.clone else ()
+    plan = plan_rollout(release, environment, capabilities=capabilities, blue=house.store.live(STAGING)).beside(elsewhere)
     sentence = result_of(run_rollout(house, plan, by="pipeline", telling=telling))
     tag_staging(release, house.registry())
     return sentence
@@ -187,16 +200,17 @@ def is_live(house: House, release: Release, environment: str) -> bool:
     return live is not None and live.id == release.id
 
 
-def request_promotion(release_id: str, environment: str, kind: Kind) -> str:
+def request_promotion(release_id: str, environment: str, kind: Kind, *, planned: bool = True, remediates: str | None = None) -> str:
     """Starts `promote` as a run of its own, which this one does not wait for, and returns that run's id."""
-    return start_promotion(release_id, environment, kind, key=f"promote-{release_id}-{environment}-{this_run()}")
+    key = f"promote-{release_id}-{environment}-{this_run()}"
+    return start_promotion(release_id, environment, kind, key=key, planned=planned, remediates=remediates)
 
 
 @retried(NETWORK, name="request promotion", run_name="request promotion to {environment}")
-def start_promotion(release_id: str, environment: str, kind: Kind, *, key: str) -> str:
+def start_promotion(release_id: str, environment: str, kind: Kind, *, key: str, planned: bool = True, remediates: str | None = None) -> str:
     run = run_deployment(
         name="promote/promote",
-        parameters={"release": release_id, "environment": environment, "kind": kind},
+        parameters={"release": release_id, "environment": environment, "kind": kind, "planned": planned, "remediates": remediates},
         timeout=0,
         as_subflow=False,
         idempotency_key=key,

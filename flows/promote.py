@@ -19,7 +19,7 @@ from delivery.release import Release
 from flows.assembly import House, open_house
 from flows.messages import in_one_message
 from flows.migrations import admission, require_admission
-from flows.parameters import EnvironmentName, PromotionKind, ReleaseId
+from flows.parameters import EnvironmentName, PromotionKind, ReleaseId, RolloutId
 from flows.rollout import closed_rollout_of, log, require_eyes, require_no_hold, result_of, run_rollout
 from flows.telling import Notices, RunView, Telling, leave_artifact, left_artifact, this_run
 from tasks.report import evidence_markdown
@@ -27,7 +27,13 @@ from tasks.report import evidence_markdown
 
 @flow(name="promote", flow_run_name="{release} to {environment}", retries=0, persist_result=False)
 @in_one_message
-def promote(release: ReleaseId, environment: EnvironmentName = "production", kind: PromotionKind = "normal") -> str:
+def promote(
+    release: ReleaseId,
+    environment: EnvironmentName = "production",
+    kind: PromotionKind = "normal",
+    planned: bool = True,  # noqa: FBT001, FBT002  parameters of a run have names
+    remediates: RolloutId | None = None,
+) -> str:
     """Brings a published release to an environment, after the approval that the environment asks for.
 
     While people think about it the run is suspended: press Resume, fill in the form. The evidence is linked in the form.
@@ -35,18 +41,22 @@ def promote(release: ReleaseId, environment: EnvironmentName = "production", kin
     Args:
         release: The release's id, as the pipeline ends with it, for instance v1.4.2-3f2a1bc9.
         environment: The environment that gets it; it must have lived in the one before it.
-        kind: hotfix uses the shorter way of approval where the environment has one.
+        kind: hotfix uses the shorter way of approval where the environment has one; config changes settings and no code.
+        planned: No for work that nobody had planned; counts for the delivery metrics.
+        remediates: The rollout whose failure this one mends, for instance production-7.
 
     """
     with open_house() as house, Telling() as telling:
-        request = ask(house, release, environment, kind, key=str(this_run()))
+        request = ask(house, release, environment, kind, key=str(this_run()), planned=planned, remediates=remediates)
         if done := closed_rollout_of(house, request):
             return result_of(done)
         approved_by = gate(house, request, telling)
         return result_of(carry_out(house, request, telling, approved_by=approved_by))
 
 
-def ask(house: House, release_id: str, environment_name: str, kind: Kind, *, key: str) -> PromotionRequest:
+def ask(
+    house: House, release_id: str, environment_name: str, kind: Kind, *, key: str, planned: bool = True, remediates: str | None = None
+) -> PromotionRequest:
     """The numbered request of this run. The first call reads the environment file and freezes the plan; a resumed run finds it again."""
     known = [request for request in house.store.requests(environment=environment_name) if request.key == key]
     if known:
@@ -56,7 +66,9 @@ def ask(house: House, release_id: str, environment_name: str, kind: Kind, *, key
     release = house.store.release(release_id)
     require_lived_before(house, release, environment)
     require_admission(house, release, environment)
-    plan = plan_for(house, release, environment, kind)
+    if remediates:
+        require_rollout_of(house, environment_name, remediates)
+    plan = plan_for(house, release, environment, kind, planned=planned, remediates=remediates)
     require_eyes(house, plan)
     expires_at = house.store.now() + timedelta(hours=environment.approval.expires_hours)
     request = house.store.open_request(plan, key=key, expires_at=expires_at)
@@ -64,10 +76,28 @@ def ask(house: House, release_id: str, environment_name: str, kind: Kind, *, key
     return request
 
 
-def plan_for(house: House, release: Release, environment: Environment, kind: Kind) -> Plan:
+def plan_for(
+    house: House, release: Release, environment: Environment, kind: Kind, *, planned: bool = True, remediates: str | None = None
+) -> Plan:
     """The plan from how the environment stands now."""
-    capabilities = house.target(environment).capabilities
-    return plan_rollout(release, environment, capabilities=capabilities, blue=house.store.live(environment.name), kind=kind)
+    return plan_rollout(
+        release,
+        environment,
+        capabilities=house.target(environment).capabilities,
+        blue=house.store.live(environment.name),
+        kind=kind,
+        planned=planned,
+        remediates=remediates,
+    )
+
+
+def require_rollout_of(house: House, environment: str, rollout: str) -> None:
+    """Raises `InvalidSettings` when there never was such a rollout, or only elsewhere."""
+    if (found := house.store.rollout(rollout).environment) != environment:
+        raise InvalidSettings(
+            f"{environment.capitalize()} is unchanged. {rollout} was in {found}, expected a rollout of {environment}.",
+            next="name the rollout whose failure this release mends.",
+        )
 
 
 def require_lived_before(house: House, release: Release, environment: Environment) -> None:
@@ -142,7 +172,16 @@ def require_same_world(house: House, request: PromotionRequest) -> None:
     if (live and live.id) != (plan.blue and plan.blue.id):
         _end(house, request, f"{now} is live now, and the approval was given while {then} was")
     capabilities = house.target(plan.environment).capabilities
-    again = plan_rollout(plan.release, plan.environment, capabilities=capabilities, blue=live, kind=plan.kind, request=request.number)
+    again = plan_rollout(
+        plan.release,
+        plan.environment,
+        capabilities=capabilities,
+        blue=live,
+        kind=plan.kind,
+        request=request.number,
+        planned=plan.planned,
+        remediates=plan.remediates,
+    )
     if fingerprint(again) != request.plan_hash:
         _end(house, request, "its plan would not be the one that was approved")
 

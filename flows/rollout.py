@@ -22,6 +22,7 @@ from flows.cancelling import stopped_when_cancelled
 from flows.telling import Notices, RunView, Telling, this_run, this_run_was_asked_for_at
 from tasks.lease import LeaseKeeper
 from tasks.report import rollout_markdown, rollout_rows
+from tasks.report_page import keep_page
 from tasks.retry import in_prefect_run
 from tasks.rollout import (
     Leave,
@@ -295,9 +296,14 @@ class _News:
         self._view.progress(share_done(text), text, key=f"{self._rollout}-progress")
 
     def ended(self, message: str) -> None:
-        """The last notice, and the report as Markdown and as a table."""
+        """The last notice, and the report: as a page among the rollout's files, as Markdown and as a table in Prefect."""
         self._notices.put(self._key, message, self._link)
+        self._telling.at_once("the report's page", self._keep_page)
         self._telling.soon("the report", self._report)
+
+    def _keep_page(self) -> None:
+        folder = self._house.settings.work_dir / "rollouts" / self._rollout
+        keep_page(folder, self._house.store.entries(self._rollout), self._house.store.rollout(self._rollout))
 
     def _report(self) -> None:
         record, entries = self._house.store.rollout(self._rollout), self._house.store.entries(self._rollout)

@@ -53,6 +53,10 @@ class Telling:
         """Returns at once; `act` is done later. `what` names it in the log when it breaks."""
         self._waiting.put((what, act))
 
+    def at_once(self, what: str, act: Told) -> None:
+        """Done here, before it returns: for what needs no server, and must be told even if the process ends soon."""
+        _do(what, act)
+
     def newest(self, what: str, act: Told) -> None:
         """As `soon`, for what is worth telling only while nothing newer of the same kind is waiting."""
         number = self._newest[what] = self._newest.get(what, 0) + 1
@@ -60,14 +64,17 @@ class Telling:
 
     def _tell(self) -> None:
         while told := self._waiting.get():
-            what, act = told
-            began = time.monotonic()
-            try:
-                act()
-            except DeliveryError as broken:
-                log.info("%s: %s", what, broken)
-            except Exception as broken:  # noqa: BLE001  nothing that is only told may matter
-                log.info("%s could not be told (%s) after %.1f s", what, type(broken).__name__, time.monotonic() - began)
+            _do(*told)
+
+
+def _do(what: str, act: Told) -> None:
+    began = time.monotonic()
+    try:
+        act()
+    except DeliveryError as broken:
+        log.info("%s: %s", what, broken)
+    except Exception as broken:  # noqa: BLE001  nothing that is only told may matter
+        log.info("%s could not be told (%s) after %.1f s", what, type(broken).__name__, time.monotonic() - began)
 
 
 class Notices:

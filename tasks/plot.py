@@ -28,7 +28,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """`unit` follows the numbers at the y axis; x is seconds. `limit` is a dashed line across. `logarithmic` takes positive values only."""
+    """`unit` follows the numbers at the y axis; x is seconds, unless `ends` says how its first and last value are called. `limit` is a
+    dashed line across. `logarithmic` takes positive values only.
+    """
 
     title: str
     lines: Sequence[Line]
@@ -36,6 +38,7 @@ class Chart:
     limit: float | None = None
     logarithmic: bool = False
     at_least: float = 0.0
+    ends: tuple[str, str] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -49,10 +52,10 @@ class Chart:
         background = f"<rect width='{_WIDTH}' height='{_HEIGHT}' fill='white'/>"
         return f"<svg xmlns='http://www.w3.org/2000/svg' {size} {_FONT}>{background}{''.join(drawn)}</svg>"
 
-    def markdown(self) -> str:
-        """As an image that Markdown shows, with the title as its text."""
+    def markdown(self, told: str = "") -> str:
+        """As an image that Markdown shows; `told` is what a reader hears who does not see it, else the title."""
         coded = base64.b64encode(self.svg().encode()).decode()
-        return f"![{self.title}](data:image/svg+xml;base64,{coded})"
+        return f"![{(told or self.title).replace('[', '(').replace(']', ')')}](data:image/svg+xml;base64,{coded})"
 
     def _legend(self) -> list[str]:
         found, right = [], float(_WIDTH - _RIGHT)
@@ -63,7 +66,8 @@ class Chart:
 
     def _curves(self) -> list[str]:
         known = [(x, y) for line in self.lines for x, y in line.points if y is not None]
-        first, last = min(x for x, _ in known), max(x for x, _ in known)
+        across_all = [x for line in self.lines for x, _ in line.points] if self.ends else [x for x, _ in known]
+        first, last = min(across_all), max(across_all)
         heights = [self._height(y) for _, y in known] + ([self._height(self.limit)] if self.limit is not None else [])
         low = min(heights) if self.logarithmic else 0.0
         high = max(*heights, self._height(self.at_least) if self.at_least else low, low + 1e-9)
@@ -79,14 +83,16 @@ class Chart:
             _text(_LEFT - 6, y + 4, _number(self._value(height)) + self.unit, anchor="end") for y, height in ((top, high), (bottom, low))
         ]
         drawn += [
-            _text(_LEFT, _HEIGHT - 8, _seconds(first)),
-            _text(_WIDTH - _RIGHT, _HEIGHT - 8, _seconds(last), anchor="end"),
+            _text(_LEFT, _HEIGHT - 8, self.ends[0] if self.ends else _seconds(first)),
+            _text(_WIDTH - _RIGHT, _HEIGHT - 8, self.ends[1] if self.ends else _seconds(last), anchor="end"),
         ]
         if self.limit is not None:
             _, y = place(first, self.limit)
             drawn.append(f"<path d='M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}' stroke='{RED}' stroke-dasharray='4 3' fill='none'/>")
             drawn.append(_text(_WIDTH - _RIGHT, y - 4, f"limit {_number(self.limit)}{self.unit}", colour=RED, anchor="end"))
         for line in self.lines:
+            alone = [place(*run[0]) for run in _runs(line.points) if len(run) == 1]
+            drawn += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2.5' fill='{line.colour}'/>" for x, y in alone]
             drawn += [
                 f"<polyline points='{points}' fill='none' stroke='{line.colour}' stroke-width='1.8'/>"
                 for run in _runs(line.points)

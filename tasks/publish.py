@@ -59,6 +59,7 @@ def publish(
         load=application.load,
         hooks=application.hook,
         commits=source.commits,
+        changes=source.changes,
         evidence=dict(evidence or {}),
     )
     log.info("published %s: %s", release.id, ", ".join(f"{name} {image.digest[:19]}" for name, image in release.images.items()))

@@ -14,10 +14,13 @@ from delivery.record import RolloutRecord
 from delivery.revisions import Admission
 from delivery.verification import Deed, Verification
 from tasks.charts import charts
+from tasks.markdown import length as _seconds
+from tasks.markdown import one_line as _text
+from tasks.markdown import table as _table
 from tasks.report_migrations import migrations_markdown
+from tasks.report_release import overlap, released
 
 _SHOWN_COMMITS = 20
-_SHOWN_CELL = 300
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,9 @@ def rollout_markdown(entries: Sequence[Entry], record: RolloutRecord) -> str:
     parts += [chart.markdown() for chart in charts(entries)]
     if (migrated := _finished(progress, StepKind.MIGRATE)) is not None:
         parts += ["## Migrations", _migration_markdown(migrated)]
+    if both_up := overlap(entries):
+        parts += ["## What it cost", both_up]
+    parts += ["## What was released", *released(entries)]
     if logs := _logs(progress):
         parts += ["## Logs", "\n".join(f"- `{file}`" for file in logs)]
     return "\n\n".join([*parts, f"**Next:** {_next(progress, record)}"]) + "\n"
@@ -175,7 +181,7 @@ def _outline(plan: Plan) -> str:
 
 
 def _kind(plan: Plan) -> str:
-    return {"normal": "rollout", "hotfix": "hotfix", "rollback": "rollback"}[plan.kind]
+    return {"normal": "rollout", "hotfix": "hotfix", "rollback": "rollback", "config": "configuration"}[plan.kind]
 
 
 def _length(entries: Sequence[Entry], record: RolloutRecord) -> str:
@@ -325,27 +331,9 @@ def _way_back(plan: Plan) -> str:
     return f"A failure before the promotion gives {plan.blue.version.tag} every user back; it stays warm for {hold} after it."
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-
 def _list(items: Iterator[str]) -> str:
     return "\n".join(f"- {item}" for item in items)
 
 
-def _text(text: str) -> str:
-    """Foreign text on one line, without what Markdown would take for HTML."""
-    flat = " ".join(text.split()).replace("<", "&lt;")
-    return flat if len(flat) <= _SHOWN_CELL else flat[: _SHOWN_CELL - 1] + "…"
-
-
 def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if rest else f"{minutes} min"

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
-from delivery.source import Semver, Sha, Source
+from delivery.source import Commit, Semver, Sha, Source
 from tasks.retry import NETWORK, retried
 from tasks.shell import Redaction, tool_environment
 
@@ -43,11 +43,22 @@ MOST_COMMITS = 200
 
 
 @retried(NETWORK, name="checkout", run_name="checkout")
-def checkout(repository: str, sha: Sha, *, work_dir: Path, credential: SecretStr | None = None, main_branch: str = "main") -> Source:
+def checkout(
+    repository: str,
+    sha: Sha,
+    *,
+    work_dir: Path,
+    credential: SecretStr | None = None,
+    main_branch: str = "main",
+    since: Sha | None = None,
+) -> Source:
     """Fetches `repository` and returns the commit, checked out clean below `work_dir`.
 
-    `credential` is `username:token`, or a token alone, for an http(s) address. Raises `InvalidSettings` for an address that cannot be
-    meant or a commit that is not there, `TransientError` when the host does not answer, else `DeliveryError`. May be repeated.
+    `credential` is `username:token`, or a token alone, for an http(s) address. `since` is the commit that production runs: what it does not
+    contain are the source's changes; without it (or when the repository has lost it) what came after the last version tag.
+
+    Raises `InvalidSettings` for an address that cannot be meant or a commit that is not there, `TransientError` when the host does not
+    answer, else `DeliveryError`. May be repeated.
     """
     _refuse_odd(repository)
     if "://" not in repository and Path(repository).exists():
@@ -58,7 +69,7 @@ def checkout(repository: str, sha: Sha, *, work_dir: Path, credential: SecretStr
         _fetch(mirror, repository, sha, _credential_settings(repository, credential))
     with use_of(folder, exclusive=True):
         _make_clean(mirror, folder, sha)
-    source = _describe(mirror, folder, repository, sha, main_branch)
+    source = _describe(mirror, folder, repository, sha, main_branch=main_branch, since=since)
     log.info("checked out %s by %s (%s)", sha.short, source.author, "on " + main_branch if source.on_main else "not on " + main_branch)
     return source
 
@@ -161,7 +172,7 @@ def _make_clean(mirror: Path, folder: Path, sha: Sha) -> None:
         _git(["worktree", "add", "--quiet", "--force", "--detach", str(folder), str(sha)], directory=mirror)
 
 
-def _describe(mirror: Path, folder: Path, repository: str, sha: Sha, main_branch: str) -> Source:
+def _describe(mirror: Path, folder: Path, repository: str, sha: Sha, *, main_branch: str, since: Sha | None) -> Source:
     author, _, seconds = _git(["log", "-1", "--format=%an%n%ct", str(sha)], directory=mirror).rpartition("\n")
     on_main = _run_git(["merge-base", "--is-ancestor", str(sha), f"refs/heads/{main_branch}"], directory=mirror).returncode == 0
     merged = _version_tags(_git(["tag", "--merged", str(sha)], directory=mirror))
@@ -170,6 +181,8 @@ def _describe(mirror: Path, folder: Path, repository: str, sha: Sha, main_branch
     _, before_name = max(((version, name) for version, name in merged.items() if version not in here), default=(None, ""))
     count = _git(["rev-list", "--count", _since(last_name, sha)], directory=mirror)
     subjects = _git(["log", f"-{MOST_COMMITS}", "--format=%s", _since(before_name, sha)], directory=mirror)
+    unseen = f"{since}..{sha}" if since and _has(mirror, since) else _since(before_name, sha)
+    changes = _git(["log", f"-{MOST_COMMITS}", "--format=%H %ct", unseen], directory=mirror)
     return Source(
         repository=repository,
         sha=sha,
@@ -180,6 +193,9 @@ def _describe(mirror: Path, folder: Path, repository: str, sha: Sha, main_branch
         last_tag=last,
         commits_since_tag=int(count),
         commits=tuple(line[:200] for line in subjects.splitlines()),
+        changes=tuple(
+            Commit(name, datetime.fromtimestamp(int(seconds), tz=UTC)) for name, seconds in (line.split() for line in changes.splitlines())
+        ),
     )
 
 

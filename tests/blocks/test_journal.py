@@ -1,9 +1,8 @@
+import hashlib
 import itertools
 import json
 import os
 import re
-import secrets
-import shutil
 import socket
 import sqlite3
 import subprocess
@@ -34,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 import blocks.journal
 import blocks.journal_leases
 from blocks import database
-from blocks.documents import fingerprint
+from blocks.documents import fingerprint, to_document
 from blocks.journal import HEAD, MIGRATIONS, VERSION_TABLE, SqlJournal
 from blocks.journal_tables import TABLES
 from delivery.approval import Approval
@@ -48,73 +47,12 @@ from delivery.source import Semver
 from delivery.verification import Deed, Finding, Verification
 from delivery.walk import walk
 from deployments.processes import wait_until
-from tests.blocks.postgresql_server import PASSWORD, postgresql_server
+from tests.blocks.postgresql_server import PASSWORD
 from tests.delivery.samples import ALL, a_plan, a_release, an_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 RACER = Path(__file__).with_name("journal_racer.py")
 LONG, SHORT = timedelta(minutes=5), timedelta(milliseconds=50)
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """A throw-away PostgreSQL server: `user:password@host:port`."""
-    with postgresql_server(durable=False) as server:
-        yield server.address
-
-
-@pytest.fixture(scope="session")
-def make_database(postgresql: str) -> Callable[..., str]:
-    """Makes a new database and gives its URL: empty, or with the tables in it (copied from one that was migrated)."""
-
-    def make(*, migrated: bool) -> str:
-        name = f"journal_{secrets.token_hex(6)}"
-        with psycopg.connect(f"postgresql://{postgresql}/postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {'journal' if migrated else 'template0'}")
-        return f"postgresql://{postgresql}/{name}"
-
-    template = SqlJournal(f"postgresql://{postgresql}/journal")
-    template.migrate()
-    template.close()
-    return make
-
-
-@pytest.fixture(scope="session")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("journal") / "journal.db"
-    template = SqlJournal(f"sqlite:///{file}")
-    template.migrate()
-    template.close()
-    return file
-
-
-KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.docker)]
-
-
-@pytest.fixture(params=KINDS)
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of each kind, without tables."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'journal.db'}"
-    url: str = request.getfixturevalue("make_database")(migrated=False)
-    return url
-
-
-@pytest.fixture(params=KINDS)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database of each kind, with tables and nothing in them."""
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "journal.db")
-        return f"sqlite:///{tmp_path / 'journal.db'}"
-    url: str = request.getfixturevalue("make_database")(migrated=True)
-    return url
-
-
-@pytest.fixture
-def journal(url: str) -> Iterator[SqlJournal]:
-    journal = SqlJournal(SecretStr(url))
-    yield journal
-    journal.close()
 
 
 def held(journal: SqlJournal, *, ttl: timedelta = LONG, holder: str = "us", environment: str = "production") -> Lease:
@@ -673,6 +611,16 @@ def test_the_same_key_asks_once(journal: SqlJournal) -> None:
         numbers = set(pool.map(lambda _: asked(journal), range(8)))
     assert len(numbers) == 1
     assert len(journal.requests()) == 1
+
+
+def test_a_plan_that_an_older_greenroom_froze_can_still_be_read(journal: SqlJournal) -> None:
+    number = asked(journal)
+    older = to_document(journal.request(number).plan)
+    del older["planned"], older["remediates"]
+    text_of_it = json.dumps(older, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    hash_of_it = hashlib.sha256(text_of_it.encode()).hexdigest()
+    change(journal, "UPDATE requests SET plan = :plan, plan_hash = :hash", plan=text_of_it, hash=hash_of_it)
+    assert journal.request(number).plan == replace(a_plan(), request=number)
 
 
 def test_asking_again_for_the_same_release_closes_the_older_request(journal: SqlJournal) -> None:

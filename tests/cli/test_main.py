@@ -73,7 +73,22 @@ def test_bad_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixtu
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("status", "release", "approve", "reject", "promote", "rollback", "plan", "doctor", "steward", "demo", "replay"):
+    for command in (
+        "status",
+        "release",
+        "approve",
+        "reject",
+        "promote",
+        "rollback",
+        "plan",
+        "doctor",
+        "steward",
+        "demo",
+        "replay",
+        "metrics",
+        "report",
+        "incident",
+    ):
         assert command in shown
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.dora import Attribution, Deliveries, Deployment, Failure, Incident, Kind, LeadTimes, Log, Outcome, Start, Window
+from delivery.dora import Deliveries, Deployment, Failure, Incident, LeadTimes, Log, Outcome, Start, Window
+from delivery.environment import Kind
 
 MONDAY = datetime(2026, 6, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -236,7 +237,7 @@ def everything(found: Deliveries) -> tuple[Any, ...]:
     flags = (False, True)
     return (
         [found.change_fail_rate(rollbacks_as_deployments=flag) for flag in flags],
-        found.recoveries(),
+        (found.recoveries(), found.still_failing),
         ids(found.population),
         found.excluded,
         [found.frequency(rollbacks_as_deployments=flag) for flag in flags],
@@ -281,39 +282,30 @@ logs = st.builds(
     deployments=st.sets(st.sampled_from(NAMES)).flatmap(lambda names: st.tuples(*map(deployments, sorted(names)))),
     commits=st.fixed_dictionaries(dict.fromkeys(NAMES, moments)),
     failures=st.tuples(*map(failures, "123")),
-    attributions=st.lists(st.builds(Attribution, st.integers(0, 99), st.sampled_from("123"), others), unique_by=lambda one: one.sequence),
     incidents=st.tuples(*(st.builds(Incident, st.just(name), others, moments, st.none() | moments) for name in "xyz")),
 )
 
 
 @given(log=logs, data=st.data())
 def test_the_order_in_which_anything_comes_in_is_irrelevant(log: Log, data: st.DataObject):
-    names = ("deployments", "failures", "attributions", "incidents")
+    names = ("deployments", "failures", "incidents")
     shuffled = replace(log, **{name: data.draw(st.permutations(getattr(log, name))) for name in names})
     assert everything(Deliveries(shuffled, FORTNIGHT, "api")) == everything(Deliveries(log, FORTNIGHT, "api"))
 
 
 @given(log=logs, failure=st.sampled_from("123"), cause=others)
-def test_a_late_attribution_changes_only_what_it_names(log: Log, failure: str, cause: str | None):
-    before = Deliveries(log, FORTNIGHT, "api")
-    after = Deliveries(replace(log, attributions=[Attribution(100, failure, cause), *log.attributions]), FORTNIGHT, "api")
-    assert everything(after)[2:] == everything(before)[2:]
-    latest = {one.failure: one.deployment for one in sorted(log.attributions, key=lambda one: one.sequence)}
+def test_another_cause_changes_only_what_it_names(log: Log, failure: str, cause: str | None):
     [named] = [one for one in log.failures if one.id == failure]
-    touched = {cause, latest.get(failure, named.deployment)}
-    differing = set(before.change_fail_rate().deployments) ^ set(after.change_fail_rate().deployments)
-    assert differing <= touched
+    before = Deliveries(log, FORTNIGHT, "api")
+    blamed = [replace(one, deployment=cause) if one is named else one for one in log.failures]
+    after = Deliveries(replace(log, failures=blamed), FORTNIGHT, "api")
+    assert everything(after)[2:] == everything(before)[2:]
+    touched = {cause, named.deployment}
+    assert set(before.change_fail_rate().deployments) ^ set(after.change_fail_rate().deployments) <= touched
     assert set(before.recoveries().unrecorded) ^ set(after.recoveries().unrecorded) <= touched
+    assert set(before.still_failing) ^ set(after.still_failing) <= touched
     if cause in ids(after.population):
         assert cause in after.change_fail_rate().deployments
-
-
-@given(log=logs)
-def test_an_attribution_is_as_if_the_cause_had_been_known_at_once(log: Log):
-    latest = {one.failure: one.deployment for one in sorted(log.attributions, key=lambda one: one.sequence)}
-    known = [replace(one, deployment=latest.get(one.id, one.deployment)) for one in log.failures]
-    at_once = Deliveries(replace(log, failures=known, attributions=[]), FORTNIGHT, "api")
-    assert everything(at_once) == everything(Deliveries(log, FORTNIGHT, "api"))
 
 
 @given(log=logs)

@@ -110,9 +110,8 @@ def test_a_plan_reads_as_a_sentence() -> None:
 
 def test_migrations_are_proven_on_a_copy_before_they_touch_the_database_where_the_environment_asks_for_it() -> None:
     environment = replace(an_environment(), prove=Proving(clone=True))
-    plan = plan_rollout(
-        a_release(), environment, capabilities=ALL, blue=a_release("1.0.0"), elsewhere=(a_release("1.0.0"), a_release("0.9.0"))
-    )
+    plan = plan_rollout(a_release(), environment, capabilities=ALL, blue=a_release("1.0.0"))
+    plan = plan.beside([a_release("1.0.0"), a_release("0.9.0")])
     assert plan.step_names[:3] == ("prepare", "prove", "migrate")
     assert [one.version.tag for one in plan.elsewhere] == ["v0.9.0"]
     first = plan_rollout(a_release(), environment, capabilities=ALL, blue=None)

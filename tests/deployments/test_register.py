@@ -43,7 +43,7 @@ def registered(settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_deployment_names_a_flow_of_its_own() -> None:
-    flows = ("pipeline", "promote", "rollback", "recover", "canary-verification")
+    flows = ("pipeline", "promote", "rollback", "recover", "canary-verification", "housekeeping", "delivery-metrics")
     assert deployment_names() == [f"{name}/{name}" for name in flows]
 
 
@@ -94,6 +94,9 @@ def start(api: httpx.Client, name: str, body: Mapping[str, Any]) -> httpx.Respon
         ("recover", {"force": True}, "force"),
         ("canary-verification", {"environment": "Production!"}, "environment"),
         ("canary-verification", {"now": "perhaps"}, "now"),
+        ("pipeline", {"sha": SHA, "remediates": "yesterday"}, "remediates"),
+        ("promote", {"release": "v1.0.0-3f2a1bc9", "planned": "perhaps"}, "planned"),
+        ("delivery-metrics", {"days": 0}, "days"),
     ],
 )
 def test_the_api_refuses_what_cannot_be_meant_and_names_it(
@@ -113,7 +116,7 @@ def test_the_same_key_twice_is_one_run(api: httpx.Client) -> None:
 
 
 @pytest.mark.prefect
-@pytest.mark.parametrize("name", ["pipeline", "promote", "rollback", "recover", "canary-verification"])
+@pytest.mark.parametrize("name", ["pipeline", "promote", "rollback", "recover", "canary-verification", "delivery-metrics"])
 def test_every_parameter_of_the_form_is_described_and_the_schema_is_closed(api: httpx.Client, name: str) -> None:
     found = api.get(f"/deployments/name/{name}/{name}").json()
     schema = found["parameter_openapi_schema"]
@@ -129,6 +132,12 @@ def test_every_parameter_of_the_form_is_described_and_the_schema_is_closed(api: 
 def test_what_looks_after_everything_is_scheduled_every_minute(api: httpx.Client, name: str) -> None:
     (schedule,) = api.get(f"/deployments/name/{name}/{name}").json()["schedules"]
     assert (schedule["schedule"]["interval"], schedule["active"]) == (60, True)
+
+
+@pytest.mark.prefect
+def test_delivery_metrics_are_scheduled_every_day(api: httpx.Client) -> None:
+    (schedule,) = api.get("/deployments/name/delivery-metrics/delivery-metrics").json()["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"], schedule["active"]) == ("0 5 * * *", "UTC", True)
 
 
 @pytest.mark.prefect

@@ -37,6 +37,11 @@ def test_everything_that_a_whole_run_needs_is_there(ready: House) -> None:
     require_ready(ready, "production")
 
 
+def test_a_remedy_for_what_never_was_is_refused_before_anything_is_built(ready: House) -> None:
+    with pytest.raises(InvalidSettings, match="Unknown rollout: got 'production-7'"):
+        require_ready(ready, "build", "production-7")
+
+
 def test_without_a_repository_nothing_begins(stage: Stage) -> None:
     with pytest.raises(InvalidSettings, match="No repository is set"):
         require_ready(stage.house, "build")

@@ -4,7 +4,8 @@ import pytest
 
 from delivery.approval import Approval, PromotionRequest
 from delivery.errors import DeliveryError, InvalidSettings, NotApproved
-from delivery.journal import Ending
+from delivery.journal import Ending, Opened
+from delivery.record import RolloutRecord
 from delivery.release import Release
 from flows.promote import ask, carry_out, gate, require_same_world
 from flows.rollout import closed_rollout_of
@@ -24,6 +25,11 @@ def say(stage: Stage, request: PromotionRequest, decision: str, person: str = "B
 def pass_gate(stage: Stage, request: PromotionRequest) -> tuple[str, ...]:
     with Telling() as telling:
         return gate(stage.house, request, telling)
+
+
+def carry(stage: Stage, request: PromotionRequest) -> RolloutRecord:
+    with Telling() as telling:
+        return carry_out(stage.house, request, telling, approved_by=("Bea",))
 
 
 def test_a_run_that_is_started_again_finds_its_request(stage: Stage) -> None:
@@ -60,6 +66,30 @@ def test_an_approval_in_the_journal_opens_the_gate(stage: Stage) -> None:
 
 def test_a_hotfix_passes_where_the_environment_allows_it(stage: Stage) -> None:
     assert pass_gate(stage, asked(stage, stage.on_staging("1.0.0"), kind="hotfix")) == ("policy",)
+
+
+def test_why_it_is_done_stays_with_the_request_and_its_rollout(stage: Stage) -> None:
+    first = carry(stage, asked(stage, stage.on_staging("1.0.0")))
+    release = stage.on_staging("1.0.1")
+    request = ask(stage.house, release.id, "production", "config", key="run-2", planned=False, remediates=first.id)
+    record = carry(stage, request)
+    opening = stage.house.store.entries(record.id)[0].event
+    assert isinstance(opening, Opened)
+    assert (opening.plan.kind, opening.plan.planned, opening.plan.remediates) == ("config", False, first.id)
+    assert record.kind == "config"
+
+
+def test_a_remedy_for_what_never_was_is_refused(stage: Stage) -> None:
+    release = stage.on_staging("1.0.0")
+    with pytest.raises(InvalidSettings, match="Unknown rollout: got 'production-7'"):
+        ask(stage.house, release.id, "production", "hotfix", key="run-1", remediates="production-7")
+    assert not stage.house.store.requests(environment="production")
+
+
+def test_a_remedy_for_another_environment_is_refused(stage: Stage) -> None:
+    release = stage.on_staging("1.0.0")
+    with pytest.raises(InvalidSettings, match="staging-1 was in staging, expected a rollout of production"):
+        ask(stage.house, release.id, "production", "hotfix", key="run-1", remediates="staging-1")
 
 
 def test_a_rejection_ends_the_request_with_its_reason(stage: Stage) -> None:

@@ -158,3 +158,19 @@ def test_the_walk_says_where_it_is_in_words_that_are_understood(stage: Stage) ->
     assert [share_done(text) for text in told] == sorted(share_done(text) for text in told)
     assert place_in(told[0]) == "production, prepare (step 1 of 7)"
     assert told[-1] == "Production runs v1.0.0."
+
+
+def test_the_report_is_kept_as_a_page_when_the_run_ends_however_it_ends(stage: Stage) -> None:
+    stage.bring(stage.published("1.0.0"), "production")
+    stage.production.fail("promote", 1, DeliveryError("The platform refused.", next="look."))
+    stage.bring(stage.published("1.1.0"), "production")
+    pages = [stage.house.settings.work_dir / "rollouts" / f"production-{number}" / "report.html" for number in (1, 2)]
+    assert "<title>production-1: Production runs v1.0.0.</title>" in pages[0].read_text()
+    assert "<title>production-2: Production is back on v1.0.0." in pages[1].read_text()
+
+
+def test_a_page_that_cannot_be_written_fails_no_rollout(stage: Stage) -> None:
+    folder = stage.house.settings.work_dir / "rollouts" / "production-1"
+    (folder / "report.html").mkdir(parents=True)
+    assert stage.bring(stage.published("1.0.0"), "production").ending is Ending.LIVE
+    assert [file.name for file in folder.iterdir()] == ["report.html"]

@@ -16,7 +16,7 @@ import pytest
 from blocks.journal import SqlJournal
 from delivery.journal import Ending
 from delivery.record import RolloutRecord
-from tests.blocks.test_journal import make_database, migrated_file, postgresql, url  # noqa: F401  fixtures: a journal of each kind
+from tests.blocks.conftest import make_database, migrated_file, postgresql, url  # noqa: F401  fixtures: a journal of each kind
 from tests.flows.rollout_process import BLUE, GREEN
 from tests.shared_target import SharedTarget
 

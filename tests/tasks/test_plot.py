@@ -67,3 +67,21 @@ def test_markdown_holds_the_whole_image() -> None:
     head, _, data = chart.markdown().partition("base64,")
     assert head == "![errors](data:image/svg+xml;"
     assert base64.b64decode(data.rstrip(")")).decode() == chart.svg()
+
+
+def test_a_value_between_two_gaps_is_a_dot() -> None:
+    chart = Chart("rate", [Line("", BLUE, [(0, None), (1, 4.0), (2, None)])], ends=("2 Mar", "23 Mar"))
+    [dot] = drawn(chart).iter(f"{SVG}circle")
+    assert (float(dot.attrib["cx"]), curves(chart)) == ((56 + 640 - 12) / 2, [[(float(dot.attrib["cx"]), float(dot.attrib["cy"]))]])
+
+
+def test_the_ends_may_have_names_and_unknown_ends_keep_their_place() -> None:
+    chart = Chart("rate", [Line("", BLUE, [(0, None), (1, 4.0), (2, 5.0)])], ends=("2 Mar", "23 Mar"))
+    assert {"2 Mar", "23 Mar"} <= {*words(chart)}
+    [[first, last]] = curves(chart)
+    assert first[0] == (56 + last[0]) / 2
+
+
+def test_a_reader_who_does_not_see_it_hears_the_values() -> None:
+    chart = Chart("rate", [Line("", BLUE, [(0, 4.0)])])
+    assert chart.markdown("rate: [4]").startswith("![rate: (4)](data:image/svg+xml;base64,")

@@ -154,6 +154,30 @@ class TestVersions:
         repository.tag("v1.1.0")
         assert check_out(repository, tmp_path).commits == ("Three", "Two")
 
+    def test_the_changes_are_the_commits_that_production_has_not_seen(self, repository: Repository, tmp_path: Path) -> None:
+        seen = repository.commit("One")
+        repository.tag("v1.0.0")
+        repository.git("checkout", "--quiet", "-b", "aside")
+        aside = repository.commit("Aside")
+        repository.git("checkout", "--quiet", "main")
+        unreleased = repository.commit("Two")
+        repository.tag("v1.1.0")  # which never went to production
+        repository.git("merge", "--quiet", "--no-ff", "--message", "Merge", "aside")
+        merge = repository.head()
+        source = checkout.plain(str(repository.path), merge, work_dir=tmp_path / "work", since=seen)
+        assert {change.sha for change in source.changes} == {str(sha) for sha in (merge, aside, unreleased)}
+        assert {change.committed_at for change in source.changes} == {datetime(2025, 6, 1, 10, tzinfo=UTC)}
+
+    @pytest.mark.parametrize("since", [None, Sha("a" * 40)])
+    def test_without_a_production_to_compare_with_they_count_from_the_last_version(
+        self, repository: Repository, tmp_path: Path, since: Sha | None
+    ) -> None:
+        repository.commit("One")
+        repository.tag("v1.0.0")
+        two = repository.commit("Two")
+        source = checkout.plain(str(repository.path), two, work_dir=tmp_path / "work", since=since)
+        assert [change.sha for change in source.changes] == [str(two)]
+
 
 class TestTreeHash:
     def test_it_tells_whether_the_content_differs_and_nothing_else(self, repository: Repository, tmp_path: Path) -> None:

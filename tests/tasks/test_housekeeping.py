@@ -1,0 +1,220 @@
+"""A real registry with fifteen versions keeps exactly the right ones; files and remains go by age, never from under somebody."""
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from blocks.journal import SqlJournal
+from blocks.registry import OciRegistry
+from delivery.environment import Environment
+from delivery.image import ImageRef, tags_at_publish
+from delivery.journal import Ending, Evidence, Journal
+from delivery.plan import plan_rollout
+from delivery.release import Release
+from deployments.processes import free_ports
+from deployments.stage import Registry
+from tasks.housekeeping import bury_remains, sweep_folders, sweep_registry
+from tests.samples import a_release, an_environment
+from tests.simulated_target import Running, SimulatedTarget
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+IMAGE = "application/vnd.oci.image.manifest.v1+json"
+REPOSITORY = "dealbrain-api"
+
+
+class Shelf:
+    """Puts images into a registry as a builder and a signer do, and looks whether they can still be pulled."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.client = httpx.Client(base_url=f"http://{host}/v2/{REPOSITORY}", trust_env=False)
+
+    def blob(self, content: bytes) -> dict[str, object]:
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        place = self.client.post("/blobs/uploads/").headers["Location"]
+        separator = "&" if "?" in place else "?"
+        assert self.client.put(f"{place}{separator}digest={digest}", content=content).status_code == 201
+        return {"mediaType": "application/octet-stream", "digest": digest, "size": len(content)}
+
+    def manifest(self, document: dict[str, object], kind: str, *names: str) -> dict[str, object]:
+        content = json.dumps({"schemaVersion": 2, "mediaType": kind, **document}).encode()
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        for name in names or (digest,):
+            put = self.client.put(f"/manifests/{name}", content=content, headers={"Content-Type": kind})
+            assert put.status_code == 201, put.text
+        return {"mediaType": kind, "digest": digest, "size": len(content)}
+
+    def image(self, text: str, *names: str, **more: object) -> dict[str, object]:
+        return self.manifest({"config": self.blob(b"{}"), "layers": [self.blob(text.encode())], **more}, IMAGE, *names)
+
+    def signed_index(self, text: str, *names: str) -> str:
+        """An index of one platform, signed twice: as cosign names it, and as a referrer in the listing of the tag schema."""
+        index = self.manifest({"manifests": [self.image(text)]}, INDEX, *names)
+        tag = str(index["digest"]).replace(":", "-")
+        self.image(f"signature of {text}", f"{tag}.sig")
+        referrer = self.image(f"attestation of {text}", subject=index)
+        self.manifest({"manifests": [referrer]}, INDEX, tag)
+        return str(index["digest"])
+
+    def can_pull(self, reference: str) -> bool:
+        """With every part, down to the last blob."""
+        answer = self.client.get(f"/manifests/{reference}", headers={"Accept": f"{INDEX}, {IMAGE}"})
+        if answer.status_code != 200:
+            return False
+        document = answer.json()
+        blobs = [document["config"], *document["layers"]] if "layers" in document else []
+        return all(self.can_pull(part["digest"]) for part in document.get("manifests", ())) and all(
+            self.client.get(f"/blobs/{part['digest']}").status_code == 200 for part in blobs
+        )
+
+    def is_whole(self, digest: str) -> bool:
+        """The image and both its signatures."""
+        tag = digest.replace(":", "-")
+        return all(self.can_pull(one) for one in (digest, f"{tag}.sig", tag))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Registry]:
+    server = Registry(tmp_path / "registry", free_ports(["registry"])["registry"])
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlJournal]:
+    store = SqlJournal(SecretStr(f"sqlite:///{tmp_path / 'journal.db'}"))
+    store.migrate()
+    yield store
+    store.close()
+
+
+def published(store: SqlJournal, host: str, version: str, digest: str) -> Release:
+    release = a_release(version, load=None, smoke=())
+    release = replace(release, images={**release.images, "api": ImageRef(host, REPOSITORY, digest)})
+    store.save_release(release)
+    return release
+
+
+def bring(store: SqlJournal, release: Release, environment: Environment, target: SimulatedTarget, *, sick_at: Collection[str] = ()) -> None:
+    """The journal's side of a rollout, from which everything is decided here."""
+    plan = plan_rollout(release, environment, capabilities=target.capabilities, blue=store.live(environment.name))
+    lease = store.acquire(environment.name, holder="a test", purpose="a test", ttl=timedelta(seconds=60))
+    rollout = store.open_rollout(lease, plan, by="a test")
+    journal = Journal(store.log_of(rollout, lease))
+    while step := journal.next_step():
+        journal.started(step)
+        journal.finished(step, Evidence(well=step.name not in sick_at, summary="seen"))
+    journal.close()
+    store.give_up(lease)
+
+
+@pytest.mark.processes
+def test_of_fifteen_versions_the_newest_ten_the_live_the_previous_and_the_asked_for_stay_whole(server: Registry, store: SqlJournal) -> None:
+    shelf, registry = Shelf(server.address), OciRegistry(host=server.address, insecure=True)
+    production, target = an_environment("production"), SimulatedTarget()
+    releases = []
+    for number in range(15):
+        sample = a_release(f"1.{number}.0")
+        names = tags_at_publish(sample.version, sample.sha, on_main=number == 14)
+        # 1.3.0 and 1.14.0 have the very same content.
+        digest = shelf.signed_index(f"content {14 if number == 3 else number}", *names)
+        releases.append(published(store, server.address, f"1.{number}.0", digest))
+    foreign = str(shelf.image("somebody else's", "v99")["digest"])
+    for number in (0, 1):
+        bring(store, releases[number], production, target)
+    asked = plan_rollout(releases[2], production, capabilities=target.capabilities, blue=releases[1])
+    store.open_request(asked, key="a run", expires_at=store.now() + timedelta(hours=1))
+
+    shown = sweep_registry(store, registry, ["production"], keep=10, act=False)
+    assert all(shelf.is_whole(release.images["api"].digest) for release in releases)
+    done = sweep_registry(store, registry, ["production"], keep=10, act=True)
+    assert [(one.thing, one.goes) for one in done] == [(one.thing, one.goes) for one in shown]
+
+    gone = {release.version.tag for release in releases if not shelf.can_pull(release.images["api"].digest)}
+    assert gone == {"v1.4.0"}  # 0: previous, 1: live, 2: asked for, 3: shared with the newest, 5 to 14: the newest ten
+    assert all(shelf.is_whole(release.images["api"].digest) for release in releases if release.version.tag not in gone)
+    assert shelf.can_pull(foreign)
+    tag = releases[4].images["api"].digest.replace(":", "-")
+    assert not shelf.can_pull(tag)
+    assert not shelf.can_pull(f"{tag}.sig")
+    assert not any(one.goes for one in sweep_registry(store, registry, ["production"], keep=10, act=True))
+
+
+def old(path: Path, *, days: float) -> Path:
+    at = time.time() - days * 86400
+    os.utime(path, (at, at))
+    return path
+
+
+def test_files_that_nobody_touched_for_long_go_and_others_stay(tmp_path: Path) -> None:
+    for name in ("old", "new", "used", "touched"):
+        (tmp_path / "checkouts" / name).mkdir(parents=True)
+        (tmp_path / "checkouts" / name / "file").touch()
+        (tmp_path / "checkouts" / f"{name}.lock").touch()
+    foreign = old(tmp_path, days=0) / "elsewhere"
+    foreign.mkdir()
+    (foreign / "precious").touch()
+    (tmp_path / "checkouts" / "old" / "link").symlink_to(foreign)
+    os.utime(tmp_path / "checkouts" / "old" / "link", (0, 0), follow_symlinks=False)
+    for name in ("old", "used", "touched"):
+        folder = tmp_path / "checkouts" / name
+        for entry in (folder / "file", folder):
+            old(entry, days=31)
+    (tmp_path / "checkouts" / "touched" / "file").write_text("now")
+    old(tmp_path / "checkouts" / "touched", days=31)
+    unknown = tmp_path / "journal.db"
+    unknown.touch()
+    old(unknown, days=1000)
+
+    with (tmp_path / "checkouts" / "used.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        shown = sweep_folders(tmp_path, days=30, act=False)
+        assert (tmp_path / "checkouts" / "old").exists()
+        done = sweep_folders(tmp_path, days=30, act=True)
+    assert [one.thing for one in shown] == [one.thing for one in done] == ["checkouts/old"]
+    left = {entry.name for entry in (tmp_path / "checkouts").iterdir() if entry.is_dir()}
+    assert left == {"new", "used", "touched"}
+    assert (foreign / "precious").exists()
+    assert unknown.exists()
+
+
+def test_remains_of_a_turned_back_release_go_by_age_and_nothing_else_goes(store: SqlJournal) -> None:
+    production, target = an_environment("production"), SimulatedTarget()
+    live, sick = published(store, "host:1", "1.0.0", "sha256:" + "1" * 64), published(store, "host:1", "1.1.0", "sha256:" + "2" * 64)
+    bring(store, live, production, target)
+    bring(store, sick, production, target, sick_at={"launch"})
+    [record, _] = store.rollouts(environment="production")
+    assert record.ending is Ending.UNTOUCHED
+    target.releases = {live.id: Running(up=True), sick.id: Running(remains=True)}
+    target.weights = {live.id: 100}
+
+    def bury(*, days: float, act: bool) -> list[str]:
+        ttl = timedelta(seconds=10)
+        return [one.thing for one in bury_remains(store, target, production, days=days, act=act, holder="me", ttl=ttl)]
+
+    assert not bury(days=1, act=True)
+    assert bury(days=0, act=False) == [f"remains of {sick.id} in production"]
+    assert target.observe().present == {live.id, sick.id}
+    assert bury(days=0, act=True) == [f"remains of {sick.id} in production"]
+    assert target.observe().present == {live.id}
+
+
+def test_what_a_person_is_to_look_at_stays_however_old(store: SqlJournal) -> None:
+    production, target = an_environment("production"), SimulatedTarget()
+    live, sick = published(store, "host:1", "1.0.0", "sha256:" + "1" * 64), published(store, "host:1", "1.1.0", "sha256:" + "2" * 64)
+    bring(store, live, production, target)
+    bring(store, sick, production, target, sick_at={"launch", "restore"})
+    assert store.rollouts(environment="production")[0].ending is Ending.NEEDS_HUMAN
+    target.releases, target.weights = {live.id: Running(up=True), sick.id: Running(remains=True)}, {live.id: 100}
+    assert not bury_remains(store, target, production, days=0, act=True, holder="me", ttl=timedelta(seconds=10))
