@@ -222,7 +222,7 @@ class Replicas:
                 container = self._ensure(one, present.get(one.blueprint.name), networks, token, has_users=has_users)
                 if one.service.takes_requests:
                     self.engine.start(container)
-                    self._wait_until_well(one, container, gave_up)
+                    self.wait_until_well(one, container, gave_up)
             except BaseException:
                 gave_up.set()
                 raise
@@ -265,8 +265,8 @@ class Replicas:
                 self.refuse_foreign(other)
             raise
 
-    def _require_image(self, image: ImageRef) -> None:
-        if not self.engine.has_image(image):
+    def _require_image(self, image: ImageRef | str) -> None:
+        if isinstance(image, ImageRef) and not self.engine.has_image(image):
             self.pull(image)
 
     def _connect(self, one: Wanted, container: str, networks: Mapping[str, str], token: Token) -> None:
@@ -274,7 +274,7 @@ class Replicas:
             self.traffic.require(token)
             self.engine.connect(container, network, [] if name == self.network else [one.service.name])
 
-    def _wait_until_well(self, one: Wanted, container: str, gave_up: threading.Event) -> None:
+    def wait_until_well(self, one: Wanted, container: str, gave_up: threading.Event) -> None:
         """Asks its health path, soon and then less often, until it answers 200."""
         began, pause, looked = time.monotonic(), _FIRST_POLL_SECONDS, 0.0
         address = self.engine.address(container, self.network)

@@ -71,10 +71,12 @@ class Usage:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A container as it should be. It gets no new privileges, no capabilities, and nothing to write to but /tmp."""
+    """A container as it should be. It gets no new privileges, no capabilities, and nothing to write to but /tmp. An image that is only a
+    name is one that this machine has.
+    """
 
     name: str
-    image: ImageRef
+    image: ImageRef | str
     labels: Mapping[str, str]
     environment: Mapping[str, str] = field(repr=False)
     network: str

@@ -59,12 +59,16 @@ class Service:
 
 @dataclass(frozen=True)
 class MigrationSettings:
-    """How the application's own Alembic is called, inside the image of the service that carries it."""
+    """Where the application's own Alembic is: in the image of `service`, run by that image's `python`, which finds the database by the
+    variable `database`. The commands are for end-to-end tests, whose database nobody else uses; a rollout asks Alembic itself.
+    """
 
     __pydantic_config__ = STRICT
 
     service: str
     config: str = "alembic.ini"
+    python: tuple[str, ...] = ("python",)
+    database: str = "DATABASE_URL"
     upgrade: tuple[str, ...] = ("alembic", "upgrade", "head")
     current: tuple[str, ...] = ("alembic", "current")
     downgrade: tuple[str, ...] = ("alembic", "downgrade", "{revision}")
@@ -207,6 +211,8 @@ class Application:
                 found.append(f"{here}.metrics: got metrics of a worker, expected them of web services only")
             if service.replicas < 1:
                 found.append(f"{here}.replicas: got {service.replicas}, expected 1 or more")
+        if self.migrations is not None and not self.migrations.python:
+            found.append("migrations.python: got no command, expected the image's Python that has Alembic")
         pointers = [("migrations.service", self.migrations.service)] if self.migrations else []
         pointers += [("e2e.service", self.e2e.service)] if self.e2e else []
         pointers += [("smoke.service", smoke.service) for smoke in self.smoke]

@@ -12,6 +12,7 @@ from typing import Literal
 from delivery.application import STRICT
 from delivery.canary import JudgePolicy
 from delivery.errors import InvalidSettings
+from delivery.operations import Waiver
 from delivery.triggers import Trigger
 
 Kind = Literal["normal", "hotfix", "rollback", "config"]
@@ -25,6 +26,7 @@ class Capability(StrEnum):
     RUN_ONCE = "run once"
     DRAIN = "drain"
     PRIVATE_ADDRESS = "private address"
+    COPY_DATABASE = "copy its database"
 
 
 @dataclass(frozen=True)
@@ -141,18 +143,22 @@ class Deadlines:
 
     prepare_seconds: float = 600.0
     migrate_seconds: float = 900.0
+    prove_seconds: float = 1800.0
     launch_seconds: float = 180.0
     step_seconds: float = 120.0
 
 
 @dataclass(frozen=True)
 class Proving:
-    """What a release must show here before users (smoke) and before it is called live (load test, baseline)."""
+    """What a release must show here before users (smoke), before it is called live (load test, baseline), and before its migrations
+    touch the database (clone): both versions pass their smoke requests on a copy that they were applied to.
+    """
 
     __pydantic_config__ = STRICT
 
     smoke: bool = True
     load: bool = False
+    clone: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,7 @@ class Environment:
     prove: Proving = Proving()
     verification: VerificationSettings = VerificationSettings()
     trigger: tuple[Trigger, ...] = ()
+    waiver: tuple[Waiver, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -238,6 +245,11 @@ class Environment:
         found += self.judge.problems()
         found += [problem for trigger in self.trigger if (problem := trigger.problem())]
         found += self.verification.problems()
+        found += [
+            f"waiver {number}: got no reason or nobody who answers for it, expected both"
+            for number, waiver in enumerate(self.waiver, start=1)
+            if not waiver.reason.strip() or not waiver.by.strip()
+        ]
         if self.approval.quorum < 1:
             found.append(f"approval.quorum: got {self.approval.quorum}, expected 1 or more")
         if self.approval.expires_hours <= 0:

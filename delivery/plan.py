@@ -1,7 +1,7 @@
 """A rollout as data: which steps, in which order, and which way back."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from delivery.application import STRICT
@@ -14,6 +14,7 @@ class StepKind(StrEnum):
     """Forward: prepare … retire. Back: restore, collect, remove."""
 
     PREPARE = "prepare"  # images are on the host, networks exist
+    PROVE = "prove"  # on a copy of the database the migrations suit the versions that serve
     MIGRATE = "migrate"  # the schema is at the release's heads
     LAUNCH = "launch"  # green is up, without users
     CHECK = "check"  # green is ready and answers with the version that was shipped
@@ -48,7 +49,8 @@ class Step:
 class Plan:
     """What a rollout does, decided before it begins and kept in its first journal entry: a resumed rollout goes on with the plan that
     was approved, not with today's settings. `blue` is None for the first release of an environment. `planned` and `remediates` (the rollout
-    whose failure this one mends) are for the delivery metrics.
+    whose failure this one mends) are for the delivery metrics. `elsewhere` are versions that serve where the release goes next: its
+    migrations are proven beside them as well.
     """
 
     __pydantic_config__ = STRICT
@@ -60,8 +62,20 @@ class Plan:
     forward: tuple[Step, ...]
     back: tuple[Step, ...]
     request: int | None = None
+    elsewhere: tuple[Release, ...] = ()
     planned: bool = True
     remediates: str | None = None
+
+    @property
+    def reviewed(self) -> Mapping[str, str] | None:
+        """The revisions that may run, with the hashes of their files; None before the first version, when nobody could notice one."""
+        if self.blue is None:
+            return None
+        return self.release.review.hashes() if self.release.review else {}
+
+    def beside(self, elsewhere: Iterable[Release]) -> "Plan":
+        """The same plan, with the versions that serve where the release goes next."""
+        return replace(self, elsewhere=tuple(one for one in elsewhere if self.blue is None or one.id != self.blue.id))
 
     @property
     def step_names(self) -> tuple[str, ...]:
@@ -104,7 +118,8 @@ def plan_rollout(
 
     forward = [step(StepKind.PREPARE, deadline=limits.prepare_seconds)]
     if release.migrations and not going_back:
-        forward.append(step(StepKind.MIGRATE, deadline=limits.migrate_seconds))
+        proof = [step(StepKind.PROVE, deadline=limits.prove_seconds)] if environment.prove.clone and blue is not None else []
+        forward += [*proof, step(StepKind.MIGRATE, deadline=limits.migrate_seconds)]
     forward += [step(StepKind.LAUNCH, deadline=limits.launch_seconds), step(StepKind.CHECK, deadline=limits.launch_seconds)]
     if environment.prove.smoke and release.smoke:
         forward.append(step(StepKind.SMOKE))
@@ -160,6 +175,11 @@ def _refuse_what_the_target_cannot(
         raise InvalidSettings(
             f"{environment.title} asks for traffic steps {list(environment.traffic.steps)}, and its target cannot split traffic.",
             next="set traffic.steps = [100], or use a target that splits traffic (docker, ecs, kubernetes).",
+        )
+    if environment.prove.clone and Capability.COPY_DATABASE not in able:
+        raise InvalidSettings(
+            f"{environment.title} asks for migrations to be proven on a copy of its database, and its target cannot make one.",
+            next="give the docker-target block a postgresql_image, or set prove.clone = false.",
         )
     if Capability.RUN_ONCE not in able and release.migrations:
         raise InvalidSettings(

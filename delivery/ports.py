@@ -130,6 +130,41 @@ class Mendable(Protocol):
         ...
 
 
+@runtime_checkable
+class Copying(Protocol):
+    """A target that can try releases on a copy of its database, where no user reaches them. Each verb may be repeated."""
+
+    def copy_database(self, release: Release, *, variables: Mapping[str, str], timeout: timedelta, token: Token) -> str:
+        """A copy of what `release`'s migrations would change, as it is now; its name."""
+        ...
+
+    def run_on_copy(
+        self,
+        release: Release,
+        service: str,
+        command: Sequence[str],
+        *,
+        copy: str,
+        variables: Mapping[str, str],
+        timeout: timedelta,
+        token: Token,
+    ) -> RunResult:
+        """As `run_once`, against the copy."""
+        ...
+
+    def launch_on_copy(self, release: Release, *, copy: str, variables: Mapping[str, str], token: Token) -> Sequence[Address]:
+        """One replica of each web service, well, against the copy. Workers take no jobs here."""
+        ...
+
+    def drop_copy(self, release: Release, copy: str, *, variables: Mapping[str, str], token: Token) -> None:
+        """The copy and everything that runs against one are gone."""
+        ...
+
+    def sweep_copies(self, release: Release, *, variables: Mapping[str, str], token: Token) -> None:
+        """What earlier rehearsals could not take away is gone."""
+        ...
+
+
 class MetricSource(Protocol):
     """Counters of requests per release since they began; a release nobody knows yet is absent. Raises `TransientError` when unreachable."""
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from delivery.application import STRICT, Hook, LoadTest, MigrationSettings, Service, Smoke
 from delivery.errors import InvalidSettings
 from delivery.image import ImageRef
+from delivery.revisions import MigrationReview
 from delivery.source import Commit, Semver, Sha
 
 
@@ -19,8 +20,8 @@ def release_id(version: Semver, sha: Sha) -> str:
 class Release:
     """Version, commit, digest-pinned images, and what the application says about running itself.
 
-    `images` maps each service's name to its image. `migration_heads` are the Alembic heads that the image carries (empty when
-    the application has no migrations). `evidence` maps a stage to where its report lies. `changes` are the commits that production had not
+    `images` maps each service's name to its image. `review` is what was found in the migrations that some environment had still to
+    apply when it was published. `evidence` maps a stage to where its report lies. `changes` are the commits that production had not
     seen when the release was made (`commits` are subjects, for people).
     """
 
@@ -35,6 +36,7 @@ class Release:
     services: tuple[Service, ...]
     images: Mapping[str, ImageRef]
     migrations: MigrationSettings | None = None
+    review: MigrationReview | None = None
     smoke: tuple[Smoke, ...] = ()
     load: LoadTest | None = None
     hooks: tuple[Hook, ...] = ()

@@ -7,16 +7,18 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
-from blocks.settings import load_application
+from blocks.settings import environment_names, load_application
 from delivery.application import Application
 from delivery.check import CheckResult
 from delivery.environment import Kind
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.plan import plan_rollout
 from delivery.release import Release
+from delivery.revisions import MigrationReview
 from delivery.source import Semver, Sha, Source, version_of
 from flows.assembly import House, open_house, require_git_repository
 from flows.messages import in_one_message
+from flows.migrations import admission, refuse, require_admission, serving_after, standing_of
 from flows.parameters import CommitId, PromotionKind, RolloutId, Until, VersionText
 from flows.promote import require_rollout_of
 from flows.rollout import log, result_of, run_rollout
@@ -26,10 +28,10 @@ from tasks.checks import verify
 from tasks.endtoend import end_to_end
 from tasks.publish import publish, tag_staging
 from tasks.retry import NETWORK, retried
+from tasks.review import review_migrations
 from tasks.source import checkout
 
-STAGING = "staging"
-PRODUCTION = "production"
+STAGING, PRODUCTION = "staging", "production"
 
 
 @flow(name="pipeline", flow_run_name="{sha}", retries=0, persist_result=False)
@@ -67,6 +69,8 @@ def pipeline(
             checks = verify(source, application, work_dir=house.settings.work_dir)
             view.at("build")
             images = build(house, source, application, wanted)
+            view.at("read migrations")
+            review = review_of(house, images, source, application, until, wanted)
             view.at("end to end")
             tests = prove_end_to_end(house, images, source, application)
             if until == "build":
@@ -74,7 +78,7 @@ def pipeline(
                 return f"{wanted.tag} of {source.sha.short} is good: checked, built, tested end to end. Nothing was published."
             view.at("publish")
             evidence = {result.name: result.sentence() for result in (*checks, *([tests] if tests else []))}
-            release = publish_once(house, images, source, application, wanted, evidence=evidence)
+            release = publish_once(house, images, source, application, wanted, review=review, evidence=evidence)
         staged = bring_to_staging(house, release, telling)
         if until == STAGING:
             view.at("on staging")
@@ -145,6 +149,22 @@ def prove_end_to_end(house: House, images: Mapping[str, str], source: Source, ap
     return end_to_end(images, source, application, work_dir=installation.work_dir, base_images=installation.base_images)
 
 
+def review_of(
+    house: House, images: Mapping[str, str], source: Source, application: Application, until: Until, version: Semver
+) -> MigrationReview | None:
+    """The migrations that staging or production has still to apply, judged. Refuses those that do not fit the version that serves on
+    staging before anything is published.
+    """
+    ways = (STAGING,) if until == STAGING else (STAGING, PRODUCTION)
+    review = review_migrations(images, source, application, environments=standing_of(house, ways), strict=until != "build")
+    if review is not None and STAGING in environment_names(house.settings.environments_dir):
+        staging = house.environment(STAGING)
+        told = admission(house, review, staging)
+        if until != "build" or told.revisions:  # a branch need not have all that staging has
+            refuse(told, staging, version.tag)
+    return review
+
+
 def publish_once(
     house: House,
     images: Mapping[str, str],
@@ -152,10 +172,11 @@ def publish_once(
     application: Application,
     version: Semver,
     *,
+    review: MigrationReview | None,
     evidence: Mapping[str, str],
 ) -> Release:
     """Pushes the images, resolves their digests once, and writes the release into the journal. From here only the release travels."""
-    release = publish(images, source, application, version, house.registry(), evidence=evidence)
+    release = publish(images, source, application, version, house.registry(), review=review, evidence=evidence)
     house.store.save_release(release)
     return release
 
@@ -166,7 +187,9 @@ def bring_to_staging(house: House, release: Release, telling: Telling) -> str:
     if is_live(house, release, STAGING):
         return f"{environment.title} runs {release.version.tag} already."
     capabilities = house.target(environment).capabilities
-    plan = plan_rollout(release, environment, capabilities=capabilities, blue=house.store.live(STAGING))
+    require_admission(house, release, environment)
+    elsewhere = serving_after(house, environment) if environment.prove.clone else ()
+    plan = plan_rollout(release, environment, capabilities=capabilities, blue=house.store.live(STAGING)).beside(elsewhere)
     sentence = result_of(run_rollout(house, plan, by="pipeline", telling=telling))
     tag_staging(release, house.registry())
     return sentence

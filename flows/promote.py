@@ -18,6 +18,7 @@ from delivery.record import RolloutRecord
 from delivery.release import Release
 from flows.assembly import House, open_house
 from flows.messages import in_one_message
+from flows.migrations import admission, require_admission
 from flows.parameters import EnvironmentName, PromotionKind, ReleaseId, RolloutId
 from flows.rollout import closed_rollout_of, log, require_eyes, require_no_hold, result_of, run_rollout
 from flows.telling import Notices, RunView, Telling, leave_artifact, left_artifact, this_run
@@ -64,6 +65,7 @@ def ask(
     require_no_hold(house, environment)
     release = house.store.release(release_id)
     require_lived_before(house, release, environment)
+    require_admission(house, release, environment)
     if remediates:
         require_rollout_of(house, environment_name, remediates)
     plan = plan_for(house, release, environment, kind, planned=planned, remediates=remediates)
@@ -241,7 +243,9 @@ def leave_evidence(house: House, request: PromotionRequest, run_id: UUID) -> UUI
     plan = request.plan
     before = plan.environment.environment.after
     proof = _newest_promotion(house, before, plan.release.id) if before else None
-    markdown = evidence_markdown(plan, house.store.entries(proof.id) if proof else ())
+    entries = house.store.entries(proof.id) if proof else ()
+    migrations = admission(house, plan.release.review, plan.environment) if plan.release.migrations else None
+    markdown = evidence_markdown(plan, entries, migrations)
     return leave_artifact(run_id, evidence_key(request), "markdown", markdown, f"Evidence for request {request.number}: {plan.sentence()}")
 
 

@@ -4,12 +4,11 @@
 """
 
 import logging
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import assert_never
 
-from delivery.application import Hook, MigrationSettings
+from delivery.application import Hook
 from delivery.errors import DeliveryError, StaleFence, TransientError
 from delivery.health import Counters
 from delivery.journal import Evidence
@@ -17,6 +16,9 @@ from delivery.plan import Step, StepKind
 from delivery.ports import RunResult
 from delivery.release import Release
 from tasks import load, probes
+from tasks.image_alembic import MigrationLimits, upgrade_command
+from tasks.migrating import migrated, useful_line
+from tasks.proving import prove
 from tasks.retry import QUICK, RetryPolicy
 from tasks.scene import CANCELLED, Scene
 from tasks.watch import scrape, watch
@@ -27,7 +29,6 @@ log = logging.getLogger("greenroom.rollout")
 UNTIL_DEADLINE = RetryPolicy("until its deadline", attempts=200, first_delay=timedelta(seconds=0.1), max_delay=timedelta(seconds=2))
 
 _POLL_FIRST_SECONDS, _POLL_LONGEST_SECONDS = 0.05, 1.0
-_KEPT_OUTPUT_LINES = 40
 
 
 def perform_once(step: Step, scene: Scene) -> Evidence:  # noqa: C901, PLR0911, PLR0912  one arm per kind of step: the whole stage in one place
@@ -36,6 +37,8 @@ def perform_once(step: Step, scene: Scene) -> Evidence:  # noqa: C901, PLR0911, 
     match step.kind:
         case StepKind.PREPARE:
             return _prepare(scene)
+        case StepKind.PROVE:
+            return prove(step, scene)
         case StepKind.MIGRATE:
             return _migrate(step, scene)
         case StepKind.LAUNCH:
@@ -77,39 +80,12 @@ def _migrate(step: Step, scene: Scene) -> Evidence:
     release, settings = scene.plan.release, scene.plan.release.migrations
     if settings is None:
         return Evidence(well=True, summary=f"{release.version.tag} carries no migrations")
-    before = _run(scene, settings, settings.current, step)
-    if not before.succeeded:
-        return Evidence(
-            well=False,
-            summary=f"the present revision cannot be read: {useful_line(before.tail)}",
-            facts={"output": _kept(before.tail)},
-        )
-    upgrade = _run(scene, settings, settings.upgrade, step)
-    facts: dict[str, object] = {"before": revisions(before.tail), "output": _kept(upgrade.tail)}
-    if not upgrade.succeeded:
-        return Evidence(well=False, summary=f"migration failed: {useful_line(upgrade.tail)}", facts=facts)
-    after = _run(scene, settings, settings.current, step)
-    if not after.succeeded:
-        facts["output"] = _kept(after.tail)
-        return Evidence(well=False, summary=f"the revision after the migration cannot be read: {useful_line(after.tail)}", facts=facts)
-    came_from, arrived = revisions(before.tail), revisions(after.tail)
-    facts["after"] = arrived
-    moved = f"from {' and '.join(came_from) or 'an empty database'} to {' and '.join(arrived) or 'an empty database'}"
-    summary = f"the schema is at {' and '.join(arrived) or 'nothing'}, as before" if came_from == arrived else f"the schema went {moved}"
-    return Evidence(well=True, summary=summary, facts=facts)
-
-
-def _run(scene: Scene, settings: MigrationSettings, command: Sequence[str], step: Step) -> RunResult:
-    seconds = min(settings.timeout_seconds, step.deadline_seconds)
-    scene.ensure()
-    return scene.target.run_once(
-        scene.plan.release,
-        settings.service,
-        command,
-        variables=scene.plan.environment.variables,
-        timeout=timedelta(seconds=seconds),
-        token=scene.token,
+    timeout = timedelta(seconds=min(settings.timeout_seconds, step.deadline_seconds))
+    command = upgrade_command(settings, reviewed=scene.plan.reviewed, limits=MigrationLimits().within(timeout))
+    ran = scene.target.run_once(
+        release, settings.service, command, variables=scene.plan.environment.variables, timeout=timeout, token=scene.token
     )
+    return migrated(ran.tail)
 
 
 def _launch(scene: Scene) -> Evidence:
@@ -362,30 +338,6 @@ def _counted(scene: Scene) -> Mapping[str, object] | None:
 
 def _totals(counters: Counters) -> Mapping[str, int]:
     return {"requests": round(counters.requests), "errors": round(counters.errors)}
-
-
-_REVISION = re.compile(r"([0-9A-Za-z_.-]+)(?: \((?:head|mergepoint|branchpoint|effective head)\))*")
-_ERROR = re.compile(r"(?:[A-Za-z_][\w.]*(?:Error|Exception|Violation|Failure|NotFound|Exists)|FAILED|ERROR|FATAL)\b.*")
-_NOISE = re.compile(r"\(Background on this error|\[SQL:|\[parameters:|Traceback |  |DETAIL:|HINT:|LINE \d|\^")
-
-
-def revisions(output: Sequence[str]) -> list[str]:
-    """The revisions that `alembic current` printed: lines that hold a revision and its marks, and nothing else."""
-    return [found[1] for line in output if (found := _REVISION.fullmatch(line.strip()))]
-
-
-def useful_line(output: Sequence[str]) -> str:
-    """The line of a failed command's output that tells a person most: the last that names an error, else the last that is no noise."""
-    lines = [line.rstrip() for line in output if line.strip()]
-    errors = [line.strip() for line in lines if _ERROR.match(line.strip())]
-    if errors:
-        return errors[-1][:300]
-    plain = [line.strip() for line in lines if not _NOISE.match(line)]
-    return (plain or [line.strip() for line in lines] or ["it said nothing"])[-1][:300]
-
-
-def _kept(output: Sequence[str]) -> list[str]:
-    return list(output[-_KEPT_OUTPUT_LINES:])
 
 
 def _what(broken: Exception) -> str:

@@ -27,8 +27,8 @@ def run_watched(address: str, code: str, names: Mapping[int, str]) -> dict[str, 
 
     session: psycopg.Connection[Any] = psycopg.connect(address)
     engine = sa.create_engine("postgresql+psycopg://", creator=lambda: session, poolclass=NullPool)
-    watcher = Watcher(session, names)
-    _watch(engine, watcher)
+    watcher = Watcher(lambda: session, names)
+    _watch(engine, session, watcher)
     failure = ""
     try:
         with engine.connect() as connection:
@@ -43,14 +43,14 @@ def run_watched(address: str, code: str, names: Mapping[int, str]) -> dict[str, 
     return {"objections": list(watcher.objections.values()), "failure": failure}
 
 
-def _watch(engine: sa.Engine, watcher: Watcher) -> None:
+def _watch(engine: sa.Engine, session: Any, watcher: Watcher) -> None:
     writes = 0
 
     @event.listens_for(engine, "begin")
     def begun(_: object) -> None:
         nonlocal writes
         writes = 0
-        if not watcher.session.autocommit:
+        if not session.autocommit:
             watcher.begin()
 
     @event.listens_for(engine, "after_cursor_execute")
@@ -58,7 +58,7 @@ def _watch(engine: sa.Engine, watcher: Watcher) -> None:
         nonlocal writes
         _, cursor, statement, *_ = about
         verb = statement.split(maxsplit=1)[0].lower() if statement.split() else ""
-        if watcher.session.autocommit:
+        if session.autocommit:
             if verb in _WRITES and cursor.rowcount > MOST_ROWS_IN_TRANSACTION:
                 watcher.object(f"writes {cursor.rowcount:,} rows in one statement and holds each until its end", about="statement")
             return
@@ -70,7 +70,7 @@ def _watch(engine: sa.Engine, watcher: Watcher) -> None:
 
     @event.listens_for(engine, "commit")
     def commits(_: object) -> None:
-        if not watcher.session.autocommit:
+        if not session.autocommit:
             watcher.look()
 
 

@@ -59,7 +59,7 @@ def end_to_end(
     tests = application.e2e
     if tests is None:
         return None
-    with _engine() as engine, use_of(Path(source.path)):
+    with open_engine() as engine, use_of(Path(source.path)):
         sweep(engine)
         with ThrowAway.opened(engine, source, work_dir / "logs" / str(source.sha)) as stage:
             address = _raise_stage(stage, application, tests, images, base_images or {})
@@ -161,16 +161,16 @@ def _raise_stage(
     if application.migrations is not None:
         _migrate(stage, application.migrations, application, tests, images)
     for service in application.service:
-        stage.start(service.name, images[service.name], **_replica(service, tests))
+        stage.start(service.name, images[service.name], **as_replica(service, tests.settings))
     for service in application.service:
         _await(stage, service.name, lambda service=service: _is_ready(stage, service))
     service = next(service for service in application.service if service.name == tests.service)
     return f"http://{stage.address_of(service.name)}:{service.port}"
 
 
-def _replica(service: Service, tests: EndToEnd) -> dict[str, Any]:
+def as_replica(service: Service, settings: Mapping[str, str]) -> dict[str, Any]:
     """As a target runs it: its own variables only, nothing to write to but /tmp, no privileges."""
-    variables = {name: value for name, value in tests.settings.items() if name in service.variables}
+    variables = {name: value for name, value in settings.items() if name in service.variables}
     return {
         "environment": {**service.settings, **variables},
         "read_only": True,
@@ -183,7 +183,7 @@ def _replica(service: Service, tests: EndToEnd) -> dict[str, Any]:
 
 def _migrate(stage: ThrowAway, migrations: MigrationSettings, application: Application, tests: EndToEnd, images: Mapping[str, str]) -> None:
     service = next(service for service in application.service if service.name == migrations.service)
-    container = stage.start("migrate", images[service.name], command=list(migrations.upgrade), **_replica(service, tests))
+    container = stage.start("migrate", images[service.name], command=list(migrations.upgrade), **as_replica(service, tests.settings))
     try:
         code = container.wait(timeout=migrations.timeout_seconds)["StatusCode"]
     except requests.RequestException:
@@ -259,7 +259,7 @@ def _remove(container: Container) -> None:
 
 
 @contextlib.contextmanager
-def _engine() -> Iterator[docker.DockerClient]:
+def open_engine() -> Iterator[docker.DockerClient]:
     """The Docker engine; what it says in foreign words is translated here."""
     engine = None
     try:

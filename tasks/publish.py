@@ -9,6 +9,7 @@ from delivery.errors import InvalidSettings
 from delivery.image import ImageRef, tags_at_publish, tags_on_staging
 from delivery.ports import Registry
 from delivery.release import Release, release_id
+from delivery.revisions import MigrationReview
 from delivery.source import Semver, Source
 from tasks.retry import NETWORK, retried
 from tasks.side_by_side import first_failure, side_by_side
@@ -26,6 +27,7 @@ def publish(
     version: Semver,
     registry: Registry,
     *,
+    review: MigrationReview | None = None,
     evidence: Mapping[str, str] | None = None,
 ) -> Release:
     """Pushes every service's image with the names of its version and returns the release.
@@ -52,6 +54,7 @@ def publish(
         services=application.service,
         images={service.name: image for service, image in zip(application.service, pushed, strict=True)},
         migrations=application.migrations,
+        review=review,
         smoke=application.smoke,
         load=application.load,
         hooks=application.hook,

@@ -13,18 +13,14 @@ from psycopg import conninfo, sql
 from delivery.migrations import Observation
 from delivery.sql import Statement, statements
 from tasks.clone import connect, first_line
-from tasks.watcher import Watcher, is_idle
+from tasks.image_watch import STORED
+from tasks.watcher import Watcher
 
 LONGEST_STATEMENT = timedelta(minutes=5)
 LONGEST_PYTHON = timedelta(minutes=10)
 _LOCK_TIMEOUT = "2s"
 # SQLSTATEs by which a statement says that it wants to be alone.
 _NOT_IN_TRANSACTION = ("25001", "2D000")
-# Object ids below 16384 are PostgreSQL's own.
-_STORED = """
-SELECT oid, oid::regclass::text, relfilenode FROM pg_class
-WHERE relkind IN ('r', 'm', 'i') AND oid >= 16384 AND relnamespace::regnamespace::text !~ '^pg_'
-"""
 
 
 @dataclass(frozen=True)
@@ -52,9 +48,13 @@ def rehearse(address: str, migration: str | AlembicCode, *, old_statements: Sequ
     watched = conninfo.make_conninfo(address, options=_options())
     with connect(watched) as session, connect(address) as live:
         baseline = _ask(live, old_statements, role)
-        stored = {oid: (name, node) for oid, name, node in session.execute(_STORED).fetchall()}
-        watcher = Watcher(session, {oid: name for oid, (name, _) in stored.items()})
-        steps = _run_python(watcher, watched, migration) if isinstance(migration, AlembicCode) else _run(watcher, statements(migration))
+        stored = {oid: (name, node) for oid, name, node in session.execute(STORED).fetchall()}
+        watcher = Watcher(lambda: session, {oid: name for oid, (name, _) in stored.items()})
+        steps = (
+            _run_python(watcher, watched, migration)
+            if isinstance(migration, AlembicCode)
+            else _run(session, watcher, statements(migration))
+        )
         for _ in steps:
             for rewritten in _rewritten(session, stored):
                 watcher.object(f"writes {rewritten} anew")
@@ -92,21 +92,20 @@ def _run_python(watcher: Watcher, address: str, code: AlembicCode) -> Iterator[N
     yield
 
 
-def _run(watcher: Watcher, migration: Sequence[Statement]) -> Iterator[None]:
+def _run(session: psycopg.Connection, watcher: Watcher, migration: Sequence[Statement]) -> Iterator[None]:
     """Runs statement after statement and yields whenever other sessions can see what was done."""
-    session = watcher.session
     for number, statement in enumerate(migration, start=1):
         first = statement.words[0] if statement.words else ""
         try:
             if first in ("begin", "start"):
                 session.execute(statement.sql.encode())
                 watcher.begin()
-            elif is_idle(session):
-                _run_alone(watcher, statement)
+            elif _is_idle(session):
+                _run_alone(session, watcher, statement)
                 yield
             else:
                 session.execute(statement.sql.encode())
-                if is_idle(session):
+                if _is_idle(session):
                     yield
                 else:
                     watcher.look()
@@ -117,9 +116,8 @@ def _run(watcher: Watcher, migration: Sequence[Statement]) -> Iterator[None]:
             return
 
 
-def _run_alone(watcher: Watcher, statement: Statement) -> None:
+def _run_alone(session: psycopg.Connection, watcher: Watcher, statement: Statement) -> None:
     """In a transaction of its own, so that it can be looked at; without one when it refuses that."""
-    session = watcher.session
     text = statement.sql.encode()
     try:
         session.execute("BEGIN")
@@ -134,8 +132,13 @@ def _run_alone(watcher: Watcher, statement: Statement) -> None:
         session.execute(text)
 
 
+def _is_idle(session: psycopg.Connection) -> bool:
+    """Is no transaction open?"""
+    return session.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+
+
 def _rewritten(session: psycopg.Connection, stored: Mapping[int, tuple[str, int]]) -> list[str]:
-    now = {oid: node for oid, _, node in session.execute(_STORED).fetchall()}
+    now = {oid: node for oid, _, node in session.execute(STORED).fetchall()}
     return sorted(name for oid, (name, node) in stored.items() if now.get(oid, node) != node)
 
 

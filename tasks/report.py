@@ -11,11 +11,13 @@ from delivery.environment import Environment
 from delivery.journal import Closed, Ending, Entry, Evidence, Finished, Opened, Progress, Promoted, Started, TurnedBack
 from delivery.plan import Plan, Step, StepKind
 from delivery.record import RolloutRecord
+from delivery.revisions import Admission
 from delivery.verification import Deed, Verification
 from tasks.charts import charts
 from tasks.markdown import length as _seconds
 from tasks.markdown import one_line as _text
 from tasks.markdown import table as _table
+from tasks.report_migrations import migrations_markdown
 from tasks.report_release import overlap, released
 
 _SHOWN_COMMITS = 20
@@ -70,9 +72,9 @@ def rollout_rows(entries: Sequence[Entry]) -> list[dict[str, str]]:
     return [dict(zip(("time", "step", "took", "what"), _cells(moment), strict=True)) for moment in timeline(entries)]
 
 
-def evidence_markdown(plan: Plan, staging: Sequence[Entry]) -> str:
+def evidence_markdown(plan: Plan, staging: Sequence[Entry], migrations: Admission | None = None) -> str:
     """What a person weighs before saying yes: what changes, what proved it, and what would happen. `staging` are the entries of the
-    rollout that brought the release to the environment before; empty when there was none.
+    rollout that brought the release to the environment before; empty when there was none. `migrations` is what is pending here.
     """
     release, environment = plan.release, plan.environment
     came_from = plan.blue.version.tag if plan.blue else "nothing"
@@ -84,7 +86,7 @@ def evidence_markdown(plan: Plan, staging: Sequence[Entry]) -> str:
     if release.evidence:
         parts += ["## Checks", _table(("stage", "evidence"), [(name, told) for name, told in release.evidence.items()])]
     parts += ["## Images", _table(("service", "image"), [(name, f"`{image}`") for name, image in release.images.items()])]
-    parts += ["## Migrations", _planned_migration(plan, staging)]
+    parts += ["## Migrations", *(migrations_markdown(migrations) if migrations else ()), _planned_migration(plan, staging)]
     if staging:
         proven = [_cells(moment) for moment in timeline(staging)]
         parts += ["## What staging showed", _table(("time", "step", "took", "what"), proven)]
@@ -302,9 +304,7 @@ def _planned_migration(plan: Plan, staging: Sequence[Entry]) -> str:
         return "None."
     migrated = _finished(Progress.of(entry.event for entry in staging), StepKind.MIGRATE) if staging else None
     told = f" On {_environment_of(staging)}: {_migration_markdown(migrated)}" if migrated else ""
-    return (
-        f"`{' '.join(plan.release.migrations.upgrade)}` runs before the new version starts.{told}" if plan.release.migrations else "None."
-    )
+    return f"Alembic brings the schema to its head before the new version starts.{told}"
 
 
 def _environment_of(entries: Sequence[Entry]) -> str:

@@ -1,10 +1,8 @@
 """Looks at one database session from inside its transactions: which locks it holds, how many rows it read and wrote meanwhile."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import psycopg
+from typing import Any, Protocol
 
 # More rows than a small machine reads or writes in the time that users do not notice.
 MOST_ROWS_UNDER_LOCK = 10_000
@@ -34,11 +32,19 @@ class _Work:
     written: int = 0
 
 
+class Session(Protocol):
+    """The connection that is watched, whichever its driver."""
+
+    def execute(self, question: str, /) -> Any: ...
+
+
 @dataclass
 class Watcher:
-    """Rows are counted, not time measured, so that a busy machine gives the same answer. `names` are the tables that others use."""
+    """Rows are counted, not time measured, so that a busy machine gives the same answer. `names` are the tables that others use;
+    `session` gives the connection that is watched.
+    """
 
-    session: psycopg.Connection[Any]
+    session: Callable[[], Session]
     names: Mapping[int, str]
     # By what they are about, since the numbers of one transaction only grow.
     objections: dict[str, str] = field(default_factory=dict)
@@ -55,7 +61,7 @@ class Watcher:
 
     def look(self) -> None:
         """After a statement, inside its transaction."""
-        for relation, mode in self.session.execute(_LOCKS).fetchall():
+        for relation, mode in self._asked(_LOCKS):
             if relation in self.names and mode in _STRONG and _rank(mode) > _rank(self._locked.get(relation)):
                 self._read_before_lock.setdefault(relation, self._last.get(relation, _Work()).read)
                 self._locked[relation] = mode
@@ -77,12 +83,11 @@ class Watcher:
             self.object(f"writes {written:,} rows of {name} in one transaction and holds each until its end", about=f"written {relation}")
 
     def _work(self) -> dict[int, _Work]:
-        return {oid: _Work(read, written) for oid, read, written in self.session.execute(_WORK).fetchall()}
+        return {oid: _Work(read, written) for oid, read, written in self._asked(_WORK)}
 
-
-def is_idle(session: psycopg.Connection[Any]) -> bool:
-    """Is no transaction open?"""
-    return session.info.transaction_status is psycopg.pq.TransactionStatus.IDLE
+    def _asked(self, question: str) -> Sequence[Any]:
+        rows: Sequence[Any] = self.session().execute(question).fetchall()
+        return rows
 
 
 def _rank(mode: str | None) -> int:

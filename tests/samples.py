@@ -7,6 +7,7 @@ from delivery.environment import Deadlines, Environment, Identity, JudgeSettings
 from delivery.image import ImageRef
 from delivery.plan import Plan, plan_rollout
 from delivery.release import Release, release_id
+from delivery.revisions import MigrationReview, ReviewedRevision
 from delivery.source import Semver, Sha
 from delivery.triggers import Trigger
 
@@ -31,6 +32,7 @@ def a_release(version: str = "1.1.0", **changes: object) -> Release:
         "services": services,
         "images": {name: ImageRef("127.0.0.1:5000", f"dealbrain-{name}", "sha256:" + "0" * 64) for name in ("api", "worker")},
         "migrations": MigrationSettings("api"),
+        "review": MigrationReview(("0002",), (ReviewedRevision("0002", ("0001",), "0" * 64, "Prices", "SELECT 1", ()),)),
         "smoke": (Smoke("api", "/api/listings"),),
         "load": LoadTest(rate=50, seconds=1, paths=("/api/listings",)),
         "hooks": (Hook("cache", ("promote", "rollback"), "api", ("hook", "{event}", "{version}")),),

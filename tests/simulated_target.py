@@ -3,6 +3,8 @@
 It is what the walk, recovery and ten thousand simulated rollouts are proven on; the same contract holds for the real targets.
 """
 
+import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from delivery.errors import DeliveryError, StaleFence, TransientError
 from delivery.health import Counters, HealthReport, ProbeResult
 from delivery.ports import Address, MetricSource, RunResult, Target, Token
 from delivery.release import Release
+from tasks.image_alembic import MARK
 
 BUCKETS = (0.05, 0.1, 0.5, 1.0, 3.0, float("inf"))
 
@@ -48,6 +51,12 @@ class VirtualClock:
         return stop is not None and stop.is_set()
 
 
+def told_of(command: Sequence[str]) -> str:
+    """A command as stories name it; what goes into an image as text is named by its act."""
+    act = re.search(r'"act": "(\w+)"', command[-1])
+    return f"alembic {act[1]}" if act else " ".join(command)
+
+
 @dataclass
 class Running:
     """One release as the platform knows it."""
@@ -78,7 +87,7 @@ class SimulatedTarget:
     reports: dict[str, HealthReport] = field(default_factory=dict)
     urls: dict[str, Sequence[Address]] = field(default_factory=dict)
     revision: str = "0001"
-    command: Callable[[Sequence[str]], RunResult] | None = None
+    command: Callable[[Sequence[str]], RunResult | None] | None = None
     on_change: Callable[[], None] = lambda: None
     variables: Mapping[str, str] = field(default_factory=dict)
     patterns: tuple[str, ...] = ()
@@ -111,7 +120,7 @@ class SimulatedTarget:
         self.variables = dict(variables)
         release.service(service)
         results: list[RunResult] = []
-        self._do(f"run {' '.join(command)}", release, token, lambda: results.append(self._ran(command)), verb="run_once")
+        self._do(f"run {told_of(command)}", release, token, lambda: results.append(self._ran(command)), verb="run_once")
         return results[0]
 
     def launch(self, release: Release, *, variables: Mapping[str, str], token: Token) -> None:
@@ -189,12 +198,13 @@ class SimulatedTarget:
         return self.releases.setdefault(release.id, Running())
 
     def _ran(self, command: Sequence[str]) -> RunResult:
-        if self.command is not None:
-            return self.command(command)
-        if "upgrade" in command:
-            self.revision = "0002"
-            return RunResult(0, ("INFO  [alembic.runtime.migration] Running upgrade 0001 -> 0002, prices",))
-        return RunResult(0, ("INFO  [alembic.runtime.migration] Context impl PostgresqlImpl.", f"{self.revision} (head)"))
+        if self.command is not None and (ended := self.command(command)) is not None:
+            return ended
+        if '"act": "upgrade"' in command[-1]:
+            before, self.revision = self.revision, "0002"
+            told = {"before": [before], "after": [self.revision], "applied": [{"id": "0002", "sha256": "0" * 64}], "tries": 1}
+            return RunResult(0, ("INFO  [alembic.runtime.migration] Running upgrade 0001 -> 0002, prices", f"{MARK}{json.dumps(told)}"))
+        return RunResult(0, ("done",))
 
     def _do(self, told: str, release: Release, token: Token, act: Callable[[], None], *, verb: str | None = None) -> None:
         name = verb or told

@@ -11,6 +11,7 @@ from pathlib import Path
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, model_validator
 
+from blocks.docker_copies import Copies
 from blocks.docker_health import ReplicaHealth
 from blocks.docker_replicas import AT_ONCE, Replicas, side_by_side
 from blocks.docker_room import Room
@@ -22,7 +23,7 @@ from blocks.traefik import TraefikRoutes, require_name
 from delivery.environment import Capability, Standing
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.health import HealthReport
-from delivery.ports import Address, RunResult, Target, Token
+from delivery.ports import Address, Copying, RunResult, Target, Token
 from delivery.release import Release
 
 _TAIL_LINES = 40
@@ -52,6 +53,9 @@ class DockerTarget(Block):
     cpu_limit: float | None = Field(default=None, gt=0, description="CPUs of each replica. Default: all of the machine's.")
     minimum_free_gib: float = Field(default=2.0, ge=0, description="Free disk below which no release is prepared.")
     start_seconds: float = Field(default=120.0, gt=0, description="How long a replica may take until it is well.")
+    postgresql_image: str | None = Field(
+        default=None, description="A local image with pg_dump of the database's major version; without it no copies are made."
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> "DockerTarget":
@@ -64,7 +68,7 @@ class DockerTarget(Block):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset(Capability)
+        return frozenset(Capability) - (frozenset() if self.postgresql_image else {Capability.COPY_DATABASE})
 
     @cached_property
     def _engine(self) -> Engine:
@@ -83,6 +87,14 @@ class DockerTarget(Block):
             start_seconds=self.start_seconds,
             login=(self.registry_user, self.registry_password) if self.registry_user and self.registry_password else None,
         )
+
+    @cached_property
+    def _copies(self) -> Copies:
+        if self.postgresql_image is None:
+            raise InvalidSettings(
+                f"The docker-target block of {self.environment} has no postgresql_image.", next="name an image with pg_dump in it."
+            )
+        return Copies(self._replicas, self.postgresql_image)
 
     @cached_property
     def _room(self) -> Room:
@@ -198,6 +210,39 @@ class DockerTarget(Block):
             return found.id
         self._engine.remove(found.id)
         return None
+
+    # ---- trying on a copy
+
+    def copy_database(self, release: Release, *, variables: Mapping[str, str], timeout: timedelta, token: Token) -> str:
+        self.traffic.claim(token)
+        return self._copies.make(release, variables=variables, timeout=timeout, token=token)
+
+    def run_on_copy(
+        self,
+        release: Release,
+        service: str,
+        command: Sequence[str],
+        *,
+        copy: str,
+        variables: Mapping[str, str],
+        timeout: timedelta,
+        token: Token,
+    ) -> RunResult:
+        self.traffic.claim(token)
+        return self._copies.run(release, service, command, copy=copy, variables=variables, timeout=timeout, token=token)
+
+    def launch_on_copy(self, release: Release, *, copy: str, variables: Mapping[str, str], token: Token) -> Sequence[Address]:
+        self.traffic.claim(token)
+        return self._copies.launch(release, copy=copy, variables=variables, token=token)
+
+    def drop_copy(self, release: Release, copy: str, *, variables: Mapping[str, str], token: Token) -> None:
+        self.traffic.claim(token)
+        self._copies.clear()
+        self._copies.drop(release, copy, variables=variables, token=token)
+
+    def sweep_copies(self, release: Release, *, variables: Mapping[str, str], token: Token) -> None:
+        self.traffic.claim(token)
+        self._copies.sweep(release, variables=variables, token=token)
 
     # ---- starting
 
@@ -315,3 +360,4 @@ class DockerTarget(Block):
 
 
 _: type[Target] = DockerTarget
+__: type[Copying] = DockerTarget

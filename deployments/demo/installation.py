@@ -21,7 +21,7 @@ from blocks.installation import write_settings
 from delivery.errors import DeliveryError
 from delivery.image import ImageRef
 from deployments.api import PrefectApi
-from deployments.backing import Backing, BackingContainers, PrefectDatabase, StageContainers, kept_secret
+from deployments.backing import POSTGRES, Backing, BackingContainers, PrefectDatabase, StageContainers, kept_secret
 from deployments.base_images import ensure_base_images
 from deployments.machine import engine_client
 from deployments.processes import free_ports, port_is_free
@@ -227,6 +227,7 @@ class LocalInstallation:
                 "network": backing.network,
                 "public_url": self.public_url(environment),
                 "secrets": environment,
+                "postgresql_image": ensure_base_images((POSTGRES,))[POSTGRES],
                 "traffic": {
                     "environment": environment,
                     "dynamic_dir": str(self.traefik.dynamic_directory),

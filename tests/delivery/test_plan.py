@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.environment import Capability, Traffic
+from delivery.environment import Capability, Proving, Traffic
 from delivery.errors import InvalidSettings
 from delivery.plan import Plan, StepKind, plan_rollout
 from tests.delivery.samples import ALL, a_plan, a_release, an_environment
@@ -106,3 +106,20 @@ def test_migrations_on_a_target_without_one_off_commands_are_refused() -> None:
 def test_a_plan_reads_as_a_sentence() -> None:
     assert a_plan().sentence() == "Production from v1.0.0 to v1.1.0 by 10 %, 50 %, 100 %"
     assert a_plan(blue=None).sentence() == "Production to v1.1.0 by 100 %"
+
+
+def test_migrations_are_proven_on_a_copy_before_they_touch_the_database_where_the_environment_asks_for_it() -> None:
+    environment = replace(an_environment(), prove=Proving(clone=True))
+    plan = plan_rollout(a_release(), environment, capabilities=ALL, blue=a_release("1.0.0"))
+    plan = plan.beside([a_release("1.0.0"), a_release("0.9.0")])
+    assert plan.step_names[:3] == ("prepare", "prove", "migrate")
+    assert [one.version.tag for one in plan.elsewhere] == ["v0.9.0"]
+    first = plan_rollout(a_release(), environment, capabilities=ALL, blue=None)
+    back = plan_rollout(a_release("1.0.0"), environment, capabilities=ALL, blue=a_release(), kind="rollback")
+    assert ("prove" in first.step_names, "prove" in back.step_names) == (False, False)
+
+
+def test_a_target_that_cannot_copy_its_database_is_told_when_the_rollout_is_planned() -> None:
+    environment = replace(an_environment(), prove=Proving(clone=True))
+    with pytest.raises(InvalidSettings, match="its target cannot make one"):
+        plan_rollout(a_release(), environment, capabilities=ALL - {Capability.COPY_DATABASE}, blue=a_release("1.0.0"))

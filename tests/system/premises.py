@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import psycopg
 
 from blocks.journal import SqlJournal
 from delivery.approval import PromotionRequest
@@ -25,12 +26,12 @@ from deployments.demo.repository import ApplicationRepository
 from deployments.machine import engine_client
 from deployments.stage import Registry
 from tests.blocks.fault_proxy import FaultProxy
+from tests.system.apart import FAULTS, rename_a_column
 from tests.system.users import Users
 
 T = TypeVar("T")
 
 ENVIRONMENT_FILES = Path(__file__).parent / "environments"
-OWN_FAULT = Path(__file__).parent / "faults" / "no_macs"
 # As long as a cold run on two busy cores may take; a run that is stuck fails its test with the run's name.
 LONGEST_RUN_SECONDS = 400.0
 LONGEST_WAIT_SECONDS = 90.0
@@ -45,6 +46,8 @@ JOURNEYS: Mapping[str, Mapping[str, str]] = {
     "jest": {"until": "build"},
     "playwright": {"until": "build"},
     "migration": {"version": "1.2.0", "until": "staging"},
+    "warranty": {"version": "1.3.0", "until": "production"},
+    "renamed": {"version": "1.4.0", "until": "production"},
 }
 
 
@@ -132,9 +135,12 @@ class Premises:
             return self.repository.commit_release(name)
         self.repository.commit_release("1.1.0")
         if name == "migration":  # one that the end-to-end tests cannot find, since their database is new
-            shutil.copytree(OWN_FAULT, self.repository.path, dirs_exist_ok=True)
+            shutil.copytree(FAULTS / "no_macs", self.repository.path, dirs_exist_ok=True)
             return self.repository.commit("No Macs any more")
-        return self.repository.commit_fault(name)
+        if name == "renamed":
+            rename_a_column(self.repository)
+            return self.repository.commit("When a listing was added has a better name")
+        return self.repository.commit_fault("migration" if name == "warranty" else name)
 
     # --- over HTTP
 
@@ -231,6 +237,18 @@ class Premises:
         release = self.journal.release_of(Semver.parse(version))
         found = self.installation.containers(environment)
         return {one.id or "" for one in found if one.labels.get("greenroom.release") == release.id and one.status == "running"}
+
+    def databases(self, environment: str) -> set[str]:
+        """Those of the environment's server, templates left out."""
+        url = self.installation.backing(environment).database_url(inside=False, driver="postgresql").get_secret_value()
+        with psycopg.connect(url) as connection:
+            return {name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall()}
+
+    def trials(self, environment: str) -> list[str]:
+        """Containers and networks that ran against a copy of the environment's database."""
+        engine, label = engine_client(), {"label": f"greenroom.trial={environment}"}
+        found = [one.name or "" for one in engine.containers.list(all=True, filters=label, ignore_removed=True)]
+        return found + [one.name or "" for one in engine.networks.list(filters=label)]
 
     def last_rollout(self, environment: str) -> RolloutRecord:
         return self.journal.rollouts(environment=environment, limit=1)[0]

@@ -10,6 +10,7 @@ from delivery.ports import RunResult
 from delivery.verification import Deed, Finding, Verification
 from tasks.report import evidence_markdown, rollout_markdown, rollout_rows, shares, verification_markdown
 from tests.samples import a_release, an_environment
+from tests.simulated_target import told_of
 from tests.tasks.test_rollout import BLUE, GREEN, QUICKLY, World, arm, disarm, fail_the_migration, refuse_the_promotion
 
 
@@ -79,7 +80,7 @@ def test_a_breach_tells_what_was_answered_until_blue_had_everybody_back(world: W
 
 
 def test_a_failed_migration_shows_its_output_and_where_it_stopped(world: World) -> None:
-    world.target.command = lambda command: RunResult(1, ("ERROR: no such column", "```")) if "upgrade" in command else RunResult(0, ())
+    world.target.command = lambda command: RunResult(1, ("ERROR: no such column", "```")) if told_of(command) == "alembic upgrade" else None
     world.roll_out()
 
     assert "## Migrations\n\nmigration failed: ERROR: no such column\n\n```\nERROR: no such column\n'''\n```" in told(world)
@@ -157,7 +158,7 @@ def test_the_evidence_shows_what_changes_what_proved_it_and_what_will_happen(tmp
     assert evidence.startswith("# Production: v1.1.0 → v1.2.0?\n\nStaging runs v1.2.0.\n")
     assert "- Faster lists\n- A new &lt;page>" in evidence
     assert f"| api | `{GREEN.images['api']}` |" in evidence
-    assert "`alembic upgrade head` runs before the new version starts. On staging: the schema went from 0001 to 0002" in evidence
+    assert "Alembic brings the schema to its head before the new version starts. On staging: the schema went from 0001 to 0002" in evidence
     assert "- `shift-10`: 10 % of the users get the new version" in evidence
     assert "- `watch-10`: watched for 2 min; back at once on error_rate above 0.05 for 45 s" in evidence
     assert "A failure before the promotion gives v1.1.0 every user back; it stays warm for 15 min after it." in evidence

@@ -1,5 +1,6 @@
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -15,16 +16,18 @@ from delivery.journal import Closed, Ending, Event, Finished
 from delivery.plan import Plan, StepKind
 from delivery.ports import RunResult
 from delivery.release import Release
+from delivery.revisions import MigrationReview
 from delivery.walk import Act
-from tasks.acts import revisions, useful_line
+from tasks.image_alembic import MARK
 from tasks.lease import LeaseKeeper
+from tasks.migrating import useful_line
 from tasks.report import rollout_markdown
 from tasks.retry import QUICK
 from tasks.rollout import Means, as_prefect_tasks, perform, policy_of, retire_warm, turn_back_abandoned, walk_rollout
 from tasks.scene import Scene
 from tests.memory_journal import MemoryJournal
 from tests.samples import a_plan, a_release, an_environment
-from tests.simulated_target import Killed, Running, SimulatedTarget, SimulatedTraffic, VirtualClock
+from tests.simulated_target import Killed, Running, SimulatedTarget, SimulatedTraffic, VirtualClock, told_of
 
 A_DAY = timedelta(days=1)
 BLUE, GREEN = a_release("1.1.0"), a_release("1.2.0")
@@ -133,7 +136,7 @@ def test_a_breach_at_50_percent_gives_blue_all_traffic(world: World) -> None:
 
 def test_a_failing_migration_leaves_production_untouched(world: World) -> None:
     output = ("  File env.py, line 3", 'sqlalchemy.exc.IntegrityError: column "price" contains null values', "[SQL: ALTER TABLE x]")
-    world.target.command = lambda command: RunResult(1, output) if "upgrade" in command else RunResult(0, ("0001 (head)",))
+    world.target.command = lambda command: RunResult(1, output) if told_of(command) == "alembic upgrade" else None
 
     closed = world.roll_out()
 
@@ -146,14 +149,37 @@ def test_a_failing_migration_leaves_production_untouched(world: World) -> None:
     world.assert_consistent()
 
 
-def test_a_revision_that_cannot_be_read_is_not_migrated(world: World) -> None:
-    world.target.command = lambda _: RunResult(1, ("FAILED: Can't locate revision identified by '0009'",))
-
+def test_what_a_failed_migration_has_applied_is_written_down(world: World) -> None:
+    told = {
+        "before": ["0001"],
+        "after": ["0002"],
+        "applied": [{"id": "0002", "sha256": "5" * 64}],
+        "refused": {"what": "revision 0003 fails: no such column (SQLSTATE 42703)", "next": "correct the revision"},
+    }
+    world.target.command = lambda _command: RunResult(0, ("INFO running", MARK + json.dumps(told)))
     closed = world.roll_out()
+    assert closed.message.startswith(
+        "Production is unchanged. v1.2.0 was turned back: migration failed: revision 0003 fails: no such column"
+    )
+    evidence = world.evidence("migrate").evidence
+    assert (evidence.facts["after"], evidence.facts["applied"]) == (["0002"], [{"id": "0002", "sha256": "5" * 64}])
+    assert evidence.facts["output"] == ["INFO running"]
 
-    assert closed.ending is Ending.UNTOUCHED
-    assert "the present revision cannot be read: FAILED: Can't locate revision identified by '0009'" in closed.message
-    assert not any("upgrade" in act for act in world.target.acts)
+
+@pytest.mark.parametrize(("blue", "review", "expected"), [(None, None, None), (BLUE, None, {}), (BLUE, GREEN.review, {"0002": "0" * 64})])
+def test_beside_a_version_that_serves_only_what_was_reviewed_may_run(
+    tmp_path: Path, blue: Release | None, review: MigrationReview | None, expected: object
+) -> None:
+    world = World(tmp_path, blue=blue)
+    asked: list[object] = []
+
+    def command(command: Sequence[str]) -> RunResult:
+        asked.append(json.loads(command[-1])["asked"]["reviewed"])
+        return RunResult(1, ())
+
+    world.target.command = command
+    world.roll_out(world.plan(a_release("1.2.0", review=review)))
+    assert asked == [expected]
 
 
 def test_a_migration_tells_where_it_came_from_and_where_it_arrived(world: World) -> None:
@@ -331,9 +357,7 @@ def test_cancelling_after_the_promotion_changes_nothing(world: World) -> None:
 
 
 def test_a_failing_hook_is_a_remark(world: World) -> None:
-    world.target.command = lambda command: (
-        RunResult(3, ("RuntimeError: no cache",)) if "hook" in command else RunResult(0, ("0002 (head)",))
-    )
+    world.target.command = lambda command: RunResult(3, ("RuntimeError: no cache",)) if "hook" in command else None
 
     assert world.roll_out().ending is Ending.LIVE
     assert world.evidence("announce").evidence.summary == "hook cache ended with 3: RuntimeError: no cache"
@@ -510,7 +534,7 @@ def spoil_nothing(_: World) -> None:
 
 
 def fail_the_migration(world: World) -> None:
-    world.target.command = lambda command: RunResult(1, ("Error: no",)) if "upgrade" in command else RunResult(0, ("0001 (head)",))
+    world.target.command = lambda command: RunResult(1, ("Error: no",)) if told_of(command) == "alembic upgrade" else None
 
 
 def refuse_the_promotion(world: World) -> None:
@@ -792,12 +816,6 @@ def scene(world: World) -> Callable[..., Scene]:
 
 
 # what commands say
-
-
-def test_revisions_are_read_without_alembics_chatter() -> None:
-    output = ["INFO  [alembic.runtime.migration] Context impl PostgresqlImpl.", "0003_prices (head)", "ab12cd34 (head) (mergepoint)", ""]
-
-    assert revisions(output) == ["0003_prices", "ab12cd34"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.chaos.simulated.ledger import Ledger
 from tests.chaos.simulated.platform import Platform
 from tests.chaos.simulated.schedule import Schedule, Story
 from tests.samples import a_plan, a_release, an_environment
+from tests.simulated_target import told_of
 
 TTL = timedelta(seconds=15)
 HOLD_SECONDS = 90.0
@@ -64,7 +65,7 @@ def set_stage(schedule: Schedule, platform: Platform, ledger: Ledger) -> Plan:
         case Story.BREACH:
             platform.users.errs_from = (green.id, schedule.breach_at)
         case Story.MIGRATION:
-            platform.command = lambda command: RunResult(int("upgrade" in command), ("ValueError: no such column",))
+            platform.command = lambda command: RunResult(int(told_of(command) == "alembic upgrade"), ("ValueError: no such column",))
         case Story.SICK:
             platform.reports[green.id] = HealthReport((ProbeResult("api-1", well=False, detail="api answers 500."),))
         case Story.REFUSED:

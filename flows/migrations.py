@@ -1,0 +1,113 @@
+"""Does what an environment has still to apply fit the version that serves there? Asked before anything is published, staged or approved."""
+
+from collections.abc import Mapping
+
+from blocks.settings import environment_names
+from delivery.environment import Environment
+from delivery.errors import InvalidSettings
+from delivery.journal import Progress
+from delivery.plan import StepKind
+from delivery.release import Release
+from delivery.revisions import Admission, MigrationReview, admit
+from flows.assembly import House
+from tasks.proving import RULE
+from tasks.review import Applied
+
+# How far back applied revisions are looked for. Where the database stands is told by the newest rollout that migrated.
+REMEMBERED_ROLLOUTS = 50
+
+
+def applied_in(house: House, environment: str) -> Applied | None:
+    """How the environment's database stands, by its rollouts, those that were turned back included: the schema stays. None when no rollout
+    has told.
+    """
+    revisions: tuple[str, ...] | None = None
+    hashes: dict[str, str] = {}
+    for record in house.store.rollouts(environment=environment, limit=REMEMBERED_ROLLOUTS):
+        progress = Progress.of(entry.event for entry in house.store.entries(record.id))
+        for step in progress.plan.forward:
+            evidence = progress.finished.get(step.name) if step.kind is StepKind.MIGRATE else None
+            if evidence is None:
+                continue
+            after, applied = evidence.facts.get("after"), evidence.facts.get("applied")
+            if revisions is None and isinstance(after, list | tuple):
+                revisions = tuple(str(name) for name in after)
+            for one in applied if isinstance(applied, list | tuple) else ():
+                if isinstance(one, Mapping):
+                    hashes.setdefault(str(one.get("id")), str(one.get("sha256")))
+    return Applied(revisions, hashes) if revisions is not None else None
+
+
+def standing_of(house: House, environments: tuple[str, ...]) -> dict[str, Applied]:
+    """The environments whose rollouts have told how their databases stand."""
+    return {name: applied for name in environments if (applied := applied_in(house, name)) is not None}
+
+
+def admission(house: House, review: MigrationReview | None, environment: Environment) -> Admission:
+    """What the environment makes of a release's migrations today. What needs the clone is settled where the environment makes one, and by
+    the ones on which revisions were tried in the environment before.
+    """
+    live, applied = house.store.live(environment.name), applied_in(house, environment.name)
+    return admit(
+        review,
+        on_a_clone=review.hashes() if environment.prove.clone and review is not None else proofs_before(house, environment),
+        recorded=applied.revisions if applied else None,
+        serves=live.version.tag if live else None,
+        waivers=environment.waiver,
+        today=house.store.now().date(),
+    )
+
+
+def require_admission(house: House, release: Release, environment: Environment) -> None:
+    """Raises `InvalidSettings` when a pending migration does not fit what serves in the environment and nobody answers for it, or when the
+    environment before proves migrations, and did not prove this one beside the version that serves here.
+    """
+    if release.migrations is None:
+        return
+    told = admission(house, release.review, environment)
+    refuse(told, environment, release.version.tag)
+    live, before = house.store.live(environment.name), environment.environment.after
+    if live is None or before is None or not house.environment(before).prove.clone or _may_go_unproven(house, environment):
+        return
+    proofs = proofs_before(house, environment)
+    for one in told.revisions:
+        if live.id not in proofs.get(one.id, ()):
+            beside = ", ".join(sorted(proofs.get(one.id, ()))) or "no version"
+            raise InvalidSettings(
+                f"{environment.title} is unchanged. {release.version.tag} is refused: revision {one.id} was proven beside {beside}, and "
+                f"{live.id} serves.",
+                next=f"bring {environment.name} to one of those first; or waive {RULE} on * with [[waiver]] in the environment's file.",
+            )
+
+
+def _may_go_unproven(house: House, environment: Environment) -> bool:
+    today = house.store.now().date()
+    return any(one.rule == RULE and today <= one.until and one.reason.strip() for one in environment.waiver)
+
+
+def proofs_before(house: House, environment: Environment) -> dict[str, frozenset[str]]:
+    """The revisions that ran well on a copy of the database of the environment before, with the releases, by id, that lived through it."""
+    found: dict[str, frozenset[str]] = {}
+    before = environment.environment.after
+    for record in house.store.rollouts(environment=before, limit=REMEMBERED_ROLLOUTS) if before else ():
+        progress = Progress.of(entry.event for entry in house.store.entries(record.id))
+        for step in progress.plan.forward:
+            evidence = progress.finished.get(step.name) if step.kind is StepKind.PROVE else None
+            if evidence is not None and evidence.well:
+                revisions, versions = (evidence.facts.get(key) for key in ("proven", "versions"))
+                if isinstance(revisions, list | tuple) and isinstance(versions, list | tuple):
+                    found |= {str(name): found.get(str(name), frozenset()) | set(map(str, versions)) for name in revisions}
+    return found
+
+
+def serving_after(house: House, environment: Environment) -> tuple[Release, ...]:
+    """What is live where releases go after this environment."""
+    names = environment_names(house.settings.environments_dir)
+    after = [name for name in names if name != environment.name and house.environment(name).environment.after == environment.name]
+    return tuple(live for name in after if (live := house.store.live(name)) is not None)
+
+
+def refuse(told: Admission, environment: Environment, release: str) -> None:
+    """Raises `InvalidSettings` for what was not admitted."""
+    if told.refusal:
+        raise InvalidSettings(f"{environment.title} is unchanged. {release} is refused: {told.refusal}.", next=f"{told.way_out}.")

@@ -1,0 +1,47 @@
+"""What is pending in an environment, as the gate shows it: each statement that matters, its lock, what the judges said, who waived it."""
+
+from collections.abc import Iterator
+
+from delivery.operations import Operation
+from delivery.revisions import Admission, ReviewedRevision
+
+_MOST_ROWS = 40
+
+
+def migrations_markdown(told: Admission) -> list[str]:
+    """Paragraphs; one that says so when nothing is pending."""
+    if told.refusal:
+        return [f"**Refused:** {_cell(told.refusal)}."]
+    if not told.revisions:
+        return ["No revision is pending here, or no version serves yet that could notice one."]
+    return [part for one in told.revisions for part in _revision(one)]
+
+
+def _revision(one: ReviewedRevision) -> Iterator[str]:
+    yield f"### Revision `{one.id}`: {_cell(one.title) or 'without a title'}"
+    rows = [_row(operation) for operation in one.operations[:_MOST_ROWS]]
+    if rows:
+        lines = ["| statement | lock | verdict | why |", "| --- | --- | --- | --- |", *rows]
+        more = len(one.operations) - len(rows)
+        yield "\n".join(lines) + (f"\n\n… and {more} more." if more else "")
+    if one.sql:
+        yield "```sql\n" + one.sql.replace("```", "'''").strip() + "\n```"
+    else:
+        yield "Python decides what it does: there is no SQL to read."
+
+
+def _row(operation: Operation) -> str:
+    about = f" on {operation.table}" if operation.table else ""
+    lock = f"{operation.lock.label}{about}" if operation.lock else ""
+    why = f"{operation.rule}: {operation.reason}"
+    verdict = operation.safety.value
+    if operation.waiver is not None:
+        verdict = f"**{verdict}, {operation.waiver.sentence()}**"
+    elif operation.stops:
+        verdict = f"**{verdict}**"
+    return f"| {operation.statement or ''} | {_cell(lock)} | {_cell(verdict)} | {_cell(why)} |"
+
+
+def _cell(text: str) -> str:
+    """Foreign text on one line, without what Markdown would take for HTML or a column."""
+    return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")[:400]

@@ -1,0 +1,139 @@
+"""What an environment makes of a release's migrations, by what its journal tells of its database."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+
+from delivery.errors import InvalidSettings
+from delivery.journal import Evidence
+from delivery.operations import Lock, Operation, Safety
+from delivery.release import Release
+from delivery.revisions import MigrationReview, ReviewedRevision
+from flows.migrations import admission, applied_in, serving_after
+from flows.pipeline import bring_to_staging
+from flows.promote import ask
+from flows.telling import Telling
+from tasks import acts
+from tasks.report_migrations import migrations_markdown
+from tests.flows.conftest import Stage
+
+RENAME = Operation(
+    1, "ALTER …", "rename-column", Safety.UNSAFE, Lock.ACCESS_EXCLUSIVE, "rooms", "the live version reads it", "expand first."
+)
+UNSAFE = MigrationReview(("0003",), (ReviewedRevision("0003", ("0002",), "f" * 64, "Titles", "ALTER TABLE rooms …", (RENAME,)),))
+WAIVER = '\n[[waiver]]\nrule = "rename-column"\ntable = "rooms"\nreason = "nobody reads it"\nby = "Bea"\nuntil = "{until}"\n'
+
+Edit = Callable[[str, str, str], None]
+
+
+def a_release_with(stage: Stage, version: str = "1.1.0", *, review: MigrationReview = UNSAFE) -> Release:
+    release = replace(stage.published(version), review=review)
+    other = replace(release, id=release.id.replace("v1", "v2"), version=replace(release.version, major=2), sha=type(release.sha)("c" * 40))
+    stage.house.store.save_release(other)
+    return other
+
+
+def waive(edit: Edit, environment: str, until: date) -> None:
+    edit(environment, "[prove]", WAIVER.format(until=until) + "[prove]")
+
+
+def test_where_the_database_stands_is_told_by_the_newest_rollout_that_migrated(stage: Stage) -> None:
+    assert applied_in(stage.house, "staging") is None
+    stage.on_staging("1.0.0")
+    applied = applied_in(stage.house, "staging")
+    assert applied is not None
+    assert (applied.revisions, dict(applied.hashes)) == (("0002",), {"0002": "0" * 64})
+
+
+def test_an_unsafe_migration_is_refused_before_staging_is_touched(stage: Stage) -> None:
+    stage.on_staging("1.0.0")
+    acts = list(stage.targets["staging"].acts)
+    with (
+        Telling() as telling,
+        pytest.raises(
+            InvalidSettings,
+            match=r"Staging is unchanged\. v2\.1\.0 is refused: revision 0003 may not run while v1\.0\.0 serves: .*rename-column",
+        ) as raised,
+    ):
+        bring_to_staging(stage.house, a_release_with(stage), telling)
+    assert "[[waiver]]" in raised.value.next
+    assert stage.targets["staging"].acts == acts
+
+
+def test_staging_may_waive_what_production_does_not(stage: Stage, edit_environment: Edit) -> None:
+    stage.bring(stage.on_staging("1.0.0"), "production")
+    waive(edit_environment, "staging", stage.house.store.now().date())
+    release = a_release_with(stage)
+    stage.bring(release, "staging")
+    with pytest.raises(InvalidSettings, match=r"Production is unchanged\. v2\.1\.0 is refused: revision 0003 may not run"):
+        ask(stage.house, release.id, "production", "normal", key="run-1")
+    assert not stage.house.store.requests(environment="production")
+
+
+def test_a_waived_objection_is_shown_at_the_gate_with_who_and_why(stage: Stage, edit_environment: Edit) -> None:
+    stage.bring(stage.on_staging("1.0.0"), "production")
+    today = stage.house.store.now().date()
+    for name in ("staging", "production"):
+        waive(edit_environment, name, today)
+    release = a_release_with(stage)
+    stage.bring(release, "staging")
+    request = ask(stage.house, release.id, "production", "normal", key="run-1")
+    shown = "\n".join(migrations_markdown(admission(stage.house, release.review, request.plan.environment)))
+    assert f"**unsafe, waived by Bea until {today}: nobody reads it**" in shown
+    assert "ACCESS EXCLUSIVE on rooms" in shown
+    assert "```sql\nALTER TABLE rooms …\n```" in shown
+
+
+def test_an_expired_waiver_lets_nothing_through(stage: Stage, edit_environment: Edit) -> None:
+    stage.on_staging("1.0.0")
+    waive(edit_environment, "staging", stage.house.store.now().date() - timedelta(days=1))
+    with Telling() as telling, pytest.raises(InvalidSettings, match="may not run while"):
+        bring_to_staging(stage.house, a_release_with(stage), telling)
+
+
+def proving(edit: Edit, monkeypatch: pytest.MonkeyPatch, *, versions: list[str]) -> None:
+    """Staging proves migrations from now on; its rehearsals tell that these releases lived through 0003."""
+    edit("staging", "smoke = false", "smoke = false\nclone = true")
+    facts = {"proven": ["0003"], "versions": versions}
+    monkeypatch.setattr(acts, "prove", lambda _step, _scene: Evidence(well=True, summary="proven", facts=facts))
+
+
+SAFE = MigrationReview(("0003",), (ReviewedRevision("0003", ("0002",), "f" * 64, "Titles", "SELECT 1", ()),))
+OPAQUE = replace(SAFE, revisions=(replace(SAFE.revisions[0], operations=(replace(RENAME, rule="opaque", safety=Safety.NEEDS_CLONE),)),))
+
+
+@pytest.mark.parametrize("review", [SAFE, OPAQUE], ids=["safe", "needs the clone"])
+def test_production_takes_what_was_proven_beside_the_version_that_serves_there(
+    stage: Stage, edit_environment: Edit, monkeypatch: pytest.MonkeyPatch, review: MigrationReview
+) -> None:
+    live = stage.on_staging("1.0.0")
+    stage.bring(live, "production")
+    release = a_release_with(stage, review=review)
+    proving(edit_environment, monkeypatch, versions=[live.id])
+    stage.bring(release, "staging")
+    assert ask(stage.house, release.id, "production", "normal", key="run-1").plan.release == release
+
+
+def test_production_refuses_what_was_proven_beside_another_version(
+    stage: Stage, edit_environment: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = stage.on_staging("1.0.0")
+    stage.bring(live, "production")
+    release = a_release_with(stage, review=SAFE)
+    proving(edit_environment, monkeypatch, versions=["v0.9.0-aaaaaaaa"])
+    stage.bring(release, "staging")
+    with pytest.raises(InvalidSettings, match=rf"revision 0003 was proven beside v0\.9\.0-aaaaaaaa, and {live.id} serves") as raised:
+        ask(stage.house, release.id, "production", "normal", key="run-1")
+    assert "waive clone on *" in raised.value.next
+    edit_environment("production", "[prove]", WAIVER.format(until="2999-01-01").replace('"rename-column"', '"clone"') + "[prove]")
+    assert ask(stage.house, release.id, "production", "normal", key="run-2").plan.release == release
+
+
+def test_what_serves_in_production_is_proven_beside_as_well(stage: Stage) -> None:
+    assert serving_after(stage.house, stage.house.environment("staging")) == ()
+    live = stage.on_staging("1.0.0")
+    stage.bring(live, "production")
+    assert serving_after(stage.house, stage.house.environment("staging")) == (live,)
+    assert serving_after(stage.house, stage.house.environment("production")) == ()
