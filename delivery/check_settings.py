@@ -11,8 +11,11 @@ from delivery.strict import STRICT
 ReportKind = Literal["ruff", "eslint", "bandit", "pip-audit", "npm-audit", "gitleaks", "hadolint", "trivy", "sarif"]
 REPORT_KINDS: tuple[str, ...] = get_args(ReportKind)
 
-# What a command may ask for in braces.
+# What a command may ask for in braces: the file that its report is read from, the commits since the release before, and the folder of the
+# repository's history, in which none of its files lie.
 REPORT = "{report}"
+RANGE = "{range}"
+HISTORY = "{history}"
 
 
 @dataclass(frozen=True)

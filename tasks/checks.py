@@ -24,7 +24,7 @@ from delivery.scan import NotScanned, Scan, Scanned, worst_first
 from delivery.source import Source
 from tasks.findings import MOST_LINES, findings
 from tasks.retry import ONCE, retried
-from tasks.scans import look
+from tasks.scans import command_of, look
 from tasks.shell import run_tool
 from tasks.side_by_side import side_by_side
 from tasks.source import tree_hash, use_of
@@ -54,10 +54,10 @@ def verify(
     together = at_once or os.cpu_count() or 1
     gate = gate or Gate(datetime.now(UTC).date(), application.waiver)
     with use_of(Path(source.path)):
-        toolchains = prepare_toolchains(source, application, work_dir=work_dir, names={check.toolchain for check in application.check})
+        toolchains = prepare_toolchains(source, application, work_dir=work_dir, names={check.toolchain for check in application.checks})
         acts = [
             partial(check_once, check, source, toolchains.get(check.toolchain or ""), work_dir=work_dir, gate=gate, secrets=secrets)
-            for check in application.check
+            for check in application.checks
         ]
         outcomes = side_by_side(acts, at_once=together)
     failed = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
@@ -122,7 +122,7 @@ def _judged_by_exit_code(
     check: CheckSettings, source: Source, environment: Mapping[str, str], log_file: Path, secrets: Iterable[SecretStr]
 ) -> CheckResult:
     tool = run_tool(
-        check.command,
+        command_of(check, source),
         directory=inside(source, check.directory),
         environment=environment,
         timeout=timedelta(seconds=check.timeout_seconds),
@@ -165,7 +165,7 @@ def _lines_of(result: CheckResult) -> Sequence[str]:
 def _check_key(check: CheckSettings, source: Source, toolchain: Prepared | None, environment: Mapping[str, str]) -> str:
     content = tree_hash(source, check.reads)
     tool = toolchain.key if toolchain else _identity(check.command[0], environment["PATH"])
-    facts = ["2", check.name, content, check.command, check.directory, tool, check.report, dict(check.settings)]
+    facts = ["2", check.name, content, command_of(check, source), check.directory, tool, check.report, dict(check.settings)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

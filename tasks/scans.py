@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from delivery.check_settings import REPORT, CheckSettings
+from delivery.check_settings import HISTORY, RANGE, REPORT, CheckSettings
 from delivery.scan import Finding, NotScanned, Scan, Scanned
 from delivery.source import Source
 from tasks.reports import read_report
 from tasks.shell import Redaction, ToolResult, run_tool
+from tasks.source import history, range_since_release
 from tasks.toolchains import inside
 
 LARGEST_REPORT = 64 * 1024 * 1024
@@ -28,6 +29,16 @@ class Look:
     report: str = ""
 
 
+def command_of(check: CheckSettings, source: Source) -> tuple[str, ...]:
+    """Its command as it is run on this commit, but for where the report goes."""
+    command = check.command
+    for name, value in ((RANGE, range_since_release), (HISTORY, history)):
+        if any(name in part for part in command):
+            found = str(value(source))
+            command = tuple(part.replace(name, found) for part in command)
+    return command
+
+
 def look(
     check: CheckSettings, source: Source, *, environment: Mapping[str, str], log_file: Path, secrets: Iterable[SecretStr] = ()
 ) -> Look:
@@ -40,9 +51,10 @@ def look(
     report = log_file.with_suffix(".report")
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    names_it = any(REPORT in part for part in check.command)
+    command = command_of(check, source)
+    names_it = any(REPORT in part for part in command)
     tool = run_tool(
-        [part.replace(REPORT, str(report)) for part in check.command],
+        [part.replace(REPORT, str(report)) for part in command],
         directory=inside(source, check.directory),
         environment=environment,
         timeout=timedelta(seconds=check.timeout_seconds),
