@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
+from delivery.check_settings import CheckSettings
 from delivery.errors import InvalidSettings
-
-STRICT = {"extra": "forbid"}
+from delivery.gate import Waiver
+from delivery.presets import Preset, Surroundings, all_checks, preset_problems
+from delivery.strict import STRICT as STRICT  # noqa: PLC0414  most of delivery takes it from here
 
 
 @dataclass(frozen=True)
@@ -85,20 +87,6 @@ class Toolchain:
     prepare: tuple[tuple[str, ...], ...]
     path: tuple[str, ...] = ()
     links: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CheckSettings:
-    """One tool that looks at code. `reads` are the paths that its answer depends on."""
-
-    __pydantic_config__ = STRICT
-
-    name: str
-    command: tuple[str, ...]
-    toolchain: str | None = None
-    directory: str = "."
-    reads: tuple[str, ...] = (".",)
-    timeout_seconds: int = 300
 
 
 @dataclass(frozen=True)
@@ -182,7 +170,9 @@ class Application:
     bases: Mapping[str, str] = field(default_factory=dict)
     migrations: MigrationSettings | None = None
     toolchains: Mapping[str, Toolchain] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict)
     check: tuple[CheckSettings, ...] = ()
+    waiver: tuple[Waiver, ...] = ()
     backing: tuple[Backing, ...] = ()
     e2e: EndToEnd | None = None
     smoke: tuple[Smoke, ...] = ()
@@ -193,12 +183,24 @@ class Application:
     def name(self) -> str:
         return self.application.name
 
+    @property
+    def checks(self) -> tuple[CheckSettings, ...]:
+        """Every check that a commit must pass: the presets', as far as they are not switched off or written anew, and the file's own."""
+        return all_checks(self.presets, self.check, self._surroundings)
+
+    @property
+    def _surroundings(self) -> Surroundings:
+        dockerfiles = tuple(dict.fromkeys(service.dockerfile for service in self.service))
+        return Surroundings(toolchains=tuple(self.toolchains), dockerfiles=dockerfiles)
+
     def problems(self) -> tuple[str, ...]:
         """Everything that contradicts itself, as sentences `key: got …, expected …`; empty when the file is sound."""
         names = [service.name for service in self.service]
         known = ", ".join(names)
         found = [f"service.name: got {name!r} twice, expected each name once" for name in _repeated(names)]
         found += [f"check.name: got {name!r} twice, expected each name once" for name in _repeated([c.name for c in self.check])]
+        found += [problem for check in self.check for problem in check.problems()]
+        found += [*preset_problems(self.presets, self._surroundings), *self._waiver_problems()]
         for service in self.service:
             here = f"service {service.name}"
             if service.takes_requests and not (service.port and service.routes and service.health):
@@ -225,6 +227,12 @@ class Application:
             f"{key}: got {name!r}, expected one of: {toolchains}" for key, name in users if name is not None and name not in self.toolchains
         ]
         return tuple(found)
+
+    def _waiver_problems(self) -> list[str]:
+        names = [check.name for check in self.checks]
+        found = [problem for waiver in self.waiver for problem in waiver.problems()]
+        unknown = [waiver.check for waiver in self.waiver if waiver.check not in names]
+        return found + [f"waiver.check: got {name!r}, expected one of: {', '.join(names) or 'no check is there'}" for name in unknown]
 
     def require_sound(self, *, file: str) -> "Application":
         found = self.problems()

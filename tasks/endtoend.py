@@ -22,12 +22,12 @@ from delivery.application import Application, EndToEnd, MigrationSettings, Servi
 from delivery.check import CheckResult
 from delivery.errors import DeliveryError, TransientError
 from delivery.source import Source
-from tasks.checks import inside, prepare_toolchains, toolchain_environment
 from tasks.findings import findings
 from tasks.retry import QUICK, retried
 from tasks.shell import Redaction, run_tool
 from tasks.side_by_side import side_by_side
 from tasks.source import use_of
+from tasks.toolchains import inside, prepare_toolchains, toolchain_environment
 
 log = logging.getLogger("greenroom.endtoend")
 

@@ -97,7 +97,7 @@ def _give_way(group: int) -> None:
         os.setpriority(os.PRIO_PGRP, group, NICENESS)
 
 
-def run_tool(
+def run_tool(  # noqa: PLR0913  each is one thing about one call, and most have a default
     command: Sequence[str],
     *,
     directory: Path,
@@ -107,11 +107,13 @@ def run_tool(
     secrets: Iterable[SecretStr] = (),
     label: str | None = None,
     hide: re.Pattern[str] | None = None,
+    output_to: Path | None = None,
 ) -> ToolResult:
     """Runs a tool to its end and returns how that was; a failing tool is a value.
 
     Its output goes, redacted, to `log_file` as a whole and to the log in batches, each line after `label` and without those that
-    `hide` matches. After `timeout`, or when the run is cancelled, its whole process group is ended. Raises `DeliveryError` for a
+    `hide` matches. With `output_to` its standard output goes there as it is, and what is said here concerns its standard error. After
+    `timeout`, or when the run is cancelled, its whole process group is ended. Raises `DeliveryError` for a
     program or directory that is not there.
     """
     program = shutil.which(command[0], path=environment.get("PATH"))
@@ -126,28 +128,30 @@ def run_tool(
     output = _Output(label or Path(command[0]).name, Redaction(secrets), hide)
     began = time.monotonic()
     # Not plumbum's popen: that adds this process's whole environment, secrets included, to what the tool gets.
-    process = subprocess.Popen(
-        list(command),
-        executable=program,
-        cwd=directory,
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # a group of its own, so that a timeout reaches whatever the tool has started
-    )
+    with contextlib.ExitStack() as opened:
+        process = subprocess.Popen(
+            list(command),
+            executable=program,
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=opened.enter_context(output_to.open("wb")) if output_to else subprocess.PIPE,
+            stderr=subprocess.PIPE if output_to else subprocess.STDOUT,
+            start_new_session=True,  # a group of its own, so that a timeout reaches whatever the tool has started
+        )
+    said = process.stderr if output_to else process.stdout
     _give_way(process.pid)
     try:
         with log_file.open("a", encoding="utf-8") as file:
-            reason = output.follow(process, file, deadline=began + timeout.total_seconds())
+            reason = output.follow(process, said, file, deadline=began + timeout.total_seconds())
             if reason is not None:
                 end_group(process)
                 output.add(f"[{reason} after {time.monotonic() - began:.0f} s; the tool and all it had started were ended]", file)
             output.show()
     finally:
         end_group(process)
-        if process.stdout is not None:
-            process.stdout.close()
+        if said is not None:
+            said.close()
     return ToolResult(process.wait(), time.monotonic() - began, tuple(output.tail), timed_out=reason is not None)
 
 
@@ -176,13 +180,13 @@ class _Output:
         self._batch_since = time.monotonic()
         self._shown = 0
 
-    def follow(self, process: subprocess.Popen[bytes], file: IO[str], *, deadline: float) -> str | None:
+    def follow(self, process: subprocess.Popen[bytes], said: IO[bytes] | None, file: IO[str], *, deadline: float) -> str | None:
         """Reads until the tool has ended; returns why it must be ended, or None when it ended by itself.
 
         A thread reads and this one logs, since only this one carries the context by which Prefect knows whose line it is.
         """
         lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        threading.Thread(target=_read_into, args=(process.stdout, lines), daemon=True).start()
+        threading.Thread(target=_read_into, args=(said, lines), daemon=True).start()
         cancelled = _stop.get()
         gone_since: float | None = None
         while True:

@@ -83,6 +83,24 @@ def tree_hash(source: Source, paths: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(f"{path}={_object_at(source, path)}" for path in inside).encode()).hexdigest()
 
 
+def range_since_release(source: Source) -> str:
+    """The commits since the last version that is not this commit itself, as `<commit>..<commit>`; without one all that lead here, as
+    `<commit>`.
+    """
+    here = Path(source.path)
+    merged = _version_tags(_git(["tag", "--merged", str(source.sha)], directory=here))
+    at_it = _version_tags(_git(["tag", "--points-at", str(source.sha)], directory=here))
+    _, name = max(((version, name) for version, name in merged.items() if version not in at_it), default=(None, ""))
+    if not name:
+        return str(source.sha)
+    return f"{_git(['rev-parse', '--verify', f'refs/tags/{name}^{{commit}}'], directory=here)}..{source.sha}"
+
+
+def history(source: Source) -> Path:
+    """The repository's Git folder, which holds every commit and none of its files."""
+    return Path(_git(["rev-parse", "--path-format=absolute", "--git-common-dir"], directory=Path(source.path)))
+
+
 def export(source: Source, folder: Path) -> None:
     """Writes the commit's files, and nothing else, into the new `folder`; every file carries the commit's time.
 

@@ -322,6 +322,67 @@ service = "db"
     ]
 
 
+CHECKED = """\
+[application]
+name = "dealbrain"
+
+[[service]]
+name = "worker"
+kind = "worker"
+context = "api"
+dockerfile = "api/Dockerfile"
+ready = ["true"]
+
+[[check]]
+name = "bandit"
+command = ["bandit", "--output", "{report}"]
+report = "bandit"
+fails_at = "medium"
+
+[[waiver]]
+check = "bandit"
+rule = "B608"
+reason = "a constant"
+owner = "mia"
+until = "2026-12-31"
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "complaint"),
+    [
+        ('"medium"', '"terrible"', ":15 check bandit.fails_at: got 'terrible', expected 'low', 'medium', 'high' or 'critical'"),
+        (
+            'report = "bandit"\n',
+            'report = "bandito"\n',
+            ":14 check bandit.report: got 'bandito', expected one of 'ruff', 'eslint', 'bandit',",
+        ),
+        ('report = "bandit"\n', "", ":13 check bandit.command: got {report} without `report`, expected the report's kind too: ruff,"),
+        ('["bandit", "--output", "{report}"]', "[]", ":13 check bandit.command: got an empty list, expected a program and its arguments"),
+        ('fails_at = "medium"', "fresh_hours = 0", ":15 check bandit.fresh_hours: got 0, expected 1 or more"),
+        ('check = "bandit"', 'check = "bandito"', ":18 waiver.check: got 'bandito', expected one of: bandit"),
+        ('owner = "mia"\n', "", "waiver[1].owner: got nothing, expected this key"),
+        ('owner = "mia"', 'owner = ""', " waiver of B608 in bandit: got no owner, expected one"),
+        ('"2026-12-31"', '"some day"', " waiver of B608 in bandit: got until 'some day', expected a day like 2026-12-31"),
+        ('"2026-12-31"', "2026-12-31", ":22 waiver[1].until: got the date or time 2026-12-31, expected text in quotes"),
+        (
+            'owner = "mia"',
+            'owner = "mia"\nforever = true',
+            ":22 waiver[1].forever: got an unknown key, expected one of: check, rule, reason,",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_of_checks_and_waivers_is_refused(tmp_path: Path, right: str, wrong: str, complaint: str) -> None:
+    assert right in CHECKED
+    file = tmp_path / "greenroom.toml"
+    file.write_text(CHECKED)
+    assert load_application(file).check[0].report == "bandit"
+    file.write_text(CHECKED.replace(right, wrong, 1))
+    with pytest.raises(InvalidSettings) as refused:
+        load_application(file)
+    assert complaint in refused.value.what
+
+
 def test_lines_are_found_around_everything_that_spans_lines() -> None:
     text = '''\
 # a comment = [

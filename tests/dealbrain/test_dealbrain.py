@@ -48,7 +48,7 @@ def test_greenroom_toml_is_sound_and_names_only_what_is_there() -> None:
     named = [service.dockerfile for service in application.service]
     named += [path for service in application.service for path in (service.context, *service.paths)]
     named += [path for toolchain in application.toolchains.values() for path in toolchain.reads]
-    named += [path for check in application.check for path in (check.directory, *check.reads)]
+    named += [path for check in application.checks for path in (check.directory, *check.reads)]
     assert [path for path in named if not (EXAMPLE / path).exists()] == []
 
 

@@ -1,17 +1,22 @@
 import sys
 import threading
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from delivery.application import Application, CheckSettings, Named, Service, Toolchain
+from delivery.application import Application, Named, Service, Toolchain
 from delivery.check import CheckResult
+from delivery.check_settings import CheckSettings
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
+from delivery.gate import Gate
 from delivery.source import Source
-from tasks.checks import prepare_toolchain, prepare_toolchains, run_check, verify
+from tasks.checks import run_check, verify
 from tasks.source import checkout
+from tasks.toolchains import prepare_toolchain, prepare_toolchains
 from tests.tasks.repository import Repository
 
+TODAY = date(2026, 3, 1)
 WORKER = Service(name="worker", kind="worker", context="api", dockerfile="api/Dockerfile", ready=("true",))
 
 
@@ -83,7 +88,7 @@ class TestVerify:
 
 class TestCache:
     def run(self, repository: Repository, tmp_path: Path, check: CheckSettings) -> CheckResult:
-        return run_check(check, check_out(repository, tmp_path), None, work_dir=tmp_path / "work")
+        return run_check(check, check_out(repository, tmp_path), None, work_dir=tmp_path / "work", gate=Gate(TODAY))
 
     def test_what_passed_is_not_looked_at_again_until_what_it_reads_changes(self, repository: Repository, tmp_path: Path) -> None:
         ran = tmp_path / "ran"

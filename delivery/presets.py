@@ -1,0 +1,118 @@
+"""Checks that most repositories want: a `greenroom.toml` asks for presets by name, switches some of them off, and writes its own beside."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from delivery.check_settings import HISTORY, RANGE, REPORT, CheckSettings
+from delivery.scan import Severity
+from delivery.strict import STRICT
+
+# Advisories grow every day.
+A_DAY = 24
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Where a preset looks. `toolchain` brings its tools (the one of the preset's own name when that is declared, else they are found on
+    PATH); `without` names the checks that are switched off; `reads` are paths that its answers depend on beside `directory`.
+    """
+
+    __pydantic_config__ = STRICT
+
+    directory: str = "."
+    toolchain: str | None = None
+    without: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a preset may know of the file that asks for it."""
+
+    toolchains: tuple[str, ...] = ()
+    dockerfiles: tuple[str, ...] = ()
+
+
+def _python(check: Callable[..., CheckSettings], _around: Surroundings) -> tuple[CheckSettings, ...]:
+    audited = ("--requirement", "requirements.txt", "--no-deps", "--disable-pip", "--progress-spinner", "off")
+    return (
+        check("ruff", "ruff", "check", "--output-format", "json", "--output-file", REPORT, ".", report="ruff"),
+        check("black", "black", "--check", "."),
+        check("isort", "isort", "--check-only", "--diff", "."),
+        # Of low severity is each assert in a test.
+        check("bandit", "bandit", "-q", "-r", ".", "--format", "json", "--output", REPORT, report="bandit", fails_at=Severity.MEDIUM),
+        check("pip-audit", "pip-audit", *audited, "--format", "json", "--output", REPORT, report="pip-audit", fresh_hours=A_DAY),
+        check("pytest", "pytest", timeout_seconds=600),
+    )
+
+
+def _node(check: Callable[..., CheckSettings], _around: Surroundings) -> tuple[CheckSettings, ...]:
+    return (
+        # A warning is of low severity, an error of medium.
+        check("eslint", "eslint", ".", "--format", "json", "--output-file", REPORT, report="eslint", fails_at=Severity.MEDIUM),
+        check("tsc", "tsc", "--noEmit"),
+        check("npm-audit", "npm", "audit", "--json", report="npm-audit", fails_at=Severity.HIGH, fresh_hours=A_DAY),
+        check("jest", "jest", "--ci", timeout_seconds=600),
+    )
+
+
+def _repository(check: Callable[..., CheckSettings], around: Surroundings) -> tuple[CheckSettings, ...]:
+    # Everything in the commit that could tell gitleaks to look away stays out: it reads the history, where no file lies, and not the
+    # comments. Merges are read against each parent, since a merge can bring what no other commit has.
+    unmoved = ("--ignore-gitleaks-allow", "--gitleaks-ignore-path", HISTORY)
+    kept = ("--report-format", "json", "--report-path", REPORT)
+    return (
+        check(
+            "gitleaks", "gitleaks", "git", "--no-banner", "--redact", *unmoved, *kept, f"--log-opts=-m {RANGE}", HISTORY, report="gitleaks"
+        ),
+        check("hadolint", "hadolint", "--format", "json", *around.dockerfiles, report="hadolint", fails_at=Severity.HIGH),
+    )
+
+
+PRESETS: Mapping[str, Callable[[Callable[..., CheckSettings], Surroundings], tuple[CheckSettings, ...]]] = {
+    "python": _python,
+    "node": _node,
+    "repository": _repository,
+}
+
+
+def checks_of(name: str, preset: Preset, around: Surroundings) -> tuple[CheckSettings, ...]:
+    """All checks of a known preset, also those that are switched off."""
+    toolchain = preset.toolchain or (name if name in around.toolchains else None)
+    reads = (preset.directory, *preset.reads)
+
+    def check(title: str, *command: str, timeout_seconds: int = 180, **options: object) -> CheckSettings:
+        settings = {"toolchain": toolchain, "directory": preset.directory, "reads": reads, "timeout_seconds": timeout_seconds}
+        return CheckSettings(title, command, **{**settings, **options})  # type: ignore[arg-type]
+
+    return PRESETS[name](check, around)
+
+
+def all_checks(presets: Mapping[str, Preset], own: tuple[CheckSettings, ...], around: Surroundings) -> tuple[CheckSettings, ...]:
+    """The checks of the presets, without those switched off, then the file's own; one of the same name takes the preset's place."""
+    written = {check.name: check for check in own}
+    given = [check for name, preset in presets.items() if name in PRESETS for check in _kept(name, preset, around)]
+    taken = {check.name for check in given}
+    return (*(written.get(check.name, check) for check in given), *(check for check in own if check.name not in taken))
+
+
+def preset_problems(presets: Mapping[str, Preset], around: Surroundings) -> tuple[str, ...]:
+    """Names that point at nothing, as `key: got …, expected …`."""
+    found = []
+    for name, preset in presets.items():
+        if name not in PRESETS:
+            found.append(f"presets.{name}: got {name!r}, expected one of: {', '.join(PRESETS)}")
+            continue
+        if preset.toolchain is not None and preset.toolchain not in around.toolchains:
+            declared = ", ".join(around.toolchains) or "none declared"
+            found.append(f"presets.{name}.toolchain: got {preset.toolchain!r}, expected one of: {declared}")
+        if name == "repository" and preset.directory != ".":
+            found.append(f"presets.{name}.directory: got {preset.directory!r}, expected none, since it looks at the whole repository")
+        known = [check.name for check in checks_of(name, preset, around)]
+        unknown = [switched for switched in preset.without if switched not in known]
+        found += [f"presets.{name}.without: got {switched!r}, expected some of: {', '.join(known)}" for switched in unknown]
+    return tuple(found)
+
+
+def _kept(name: str, preset: Preset, around: Surroundings) -> list[CheckSettings]:
+    return [check for check in checks_of(name, preset, around) if check.name not in preset.without]

@@ -1,0 +1,3 @@
+"""How everything that people write is read: a key that nobody knows is refused, never skipped."""
+
+STRICT = {"extra": "forbid"}
