@@ -141,3 +141,16 @@ holds = Table(
     Column("reason", Text, nullable=False),
     sqlite_autoincrement=True,
 )
+
+# Append-only. `document` is the signed envelope as it was written; `fingerprint` its SHA-256. Whoever reads it verifies it.
+envelopes = Table(
+    "envelopes",
+    TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("release_id", String(120), ForeignKey("releases.id"), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("release_id", "fingerprint"),
+    sqlite_autoincrement=True,
+)

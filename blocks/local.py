@@ -18,11 +18,20 @@ from blocks.notifier import SlackNotifier
 from blocks.registry import OciRegistry
 from blocks.secrets import EnvironmentSecrets
 from blocks.settings import Settings
+from blocks.signing import SigningKey
 from blocks.targets import TARGETS
 from delivery.errors import InvalidSettings
 
 # What stands for others stands first: a block is saved after those that it holds.
-BLOCK_TYPES: tuple[type[Block], ...] = (EnvironmentSecrets, GitCredential, OciRegistry, TraefikMetrics, SlackNotifier, *TARGETS)
+BLOCK_TYPES: tuple[type[Block], ...] = (
+    EnvironmentSecrets,
+    GitCredential,
+    SigningKey,
+    OciRegistry,
+    TraefikMetrics,
+    SlackNotifier,
+    *TARGETS,
+)
 
 
 def slug_of(kind: type[Block]) -> str:

@@ -40,7 +40,8 @@ class Settings(BaseSettings):
 
     `database_url` is the journal's (a SQLite file in `work_dir` when none is set); `repository` a Git URL or path ("" when none is set);
     `base_images` maps upstream references to local images; `registry` is the name of an `oci-registry` block; `blocks_file` is the local
-    source of blocks; `extra_ca` a certificate authority that image builds trust beside the usual ones.
+    source of blocks; `keys_dir` has the public keys that environments trust; `builder` is this installation's name in provenance;
+    `extra_ca` is a certificate authority that image builds trust beside the usual ones.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
@@ -56,9 +57,11 @@ class Settings(BaseSettings):
     ui_url: str = Field(default="http://127.0.0.1:4200", pattern=r"^https?://\S+$")
     application_file: str = Field(default="greenroom.toml", min_length=1)
     blocks_file: Path | None = None
+    keys_dir: Path = Field(default_factory=lambda read: read["environments_dir"] / "keys")
+    builder: str = Field(default="urn:greenroom:builder", pattern=r"^[a-z][a-z0-9+.-]*:\S+$")
     extra_ca: FilePath | None = None
 
-    @field_validator("work_dir", "environments_dir", "blocks_file", "extra_ca")
+    @field_validator("work_dir", "environments_dir", "blocks_file", "keys_dir", "extra_ca")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().absolute() if path else path

@@ -12,6 +12,7 @@ from typing import Literal
 from delivery.application import STRICT
 from delivery.canary import JudgePolicy
 from delivery.errors import InvalidSettings
+from delivery.provenance import ProvenancePolicy
 from delivery.triggers import Trigger
 
 Kind = Literal["normal", "hotfix", "rollback"]
@@ -206,6 +207,7 @@ class Environment:
     deadlines: Deadlines = Deadlines()
     prove: Proving = Proving()
     verification: VerificationSettings = VerificationSettings()
+    provenance: ProvenancePolicy = field(default_factory=ProvenancePolicy)
     trigger: tuple[Trigger, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -237,6 +239,7 @@ class Environment:
             found.append(f"watch.window_seconds: got {self.watch.window_seconds}, expected at least interval_seconds")
         found += self.judge.problems()
         found += self.verification.problems()
+        found += self.provenance.problems()
         if self.approval.quorum < 1:
             found.append(f"approval.quorum: got {self.approval.quorum}, expected 1 or more")
         if self.approval.expires_hours <= 0:

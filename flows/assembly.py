@@ -23,7 +23,9 @@ from blocks.metrics import TraefikMetrics
 from blocks.notifier import RememberedMessages, SlackNotifier
 from blocks.registry import OciRegistry
 from blocks.settings import Settings, load_environment, settings
+from blocks.signing import KeyFolder, SigningKey
 from blocks.targets import TARGETS
+from delivery.dsse import Keys, Signer
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings, TransientError
 from delivery.ports import JournalStore, MetricSource, Notifier, Registry, Target
@@ -128,6 +130,14 @@ class House:
         """What reads the application's repository; None for one that needs nothing."""
         credential: GitCredential | None = self._find((GitCredential,), "default")
         return credential.reveal() if credential else None
+
+    def signer(self) -> Signer | None:
+        """What signs releases here; None for an installation that has no key."""
+        signer: Signer | None = self._find((SigningKey,), "default")
+        return signer
+
+    def keys(self) -> Keys:
+        return KeyFolder(self.settings.keys_dir)
 
     @property
     def lease_ttl(self) -> timedelta:

@@ -1,6 +1,7 @@
 """From a commit to a release that waits for its users: the specification's diagram, first half."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from prefect import flow
@@ -18,6 +19,7 @@ from delivery.source import Semver, Sha, Source, version_of
 from flows.assembly import House, open_house, require_git_repository
 from flows.messages import in_one_message
 from flows.parameters import CommitId, PromotionKind, Until, VersionText
+from flows.proving import require_signer, sign_release
 from flows.rollout import log, result_of, run_rollout
 from flows.telling import RunView, Telling, this_run
 from tasks.build import build_images
@@ -55,6 +57,7 @@ def pipeline(sha: CommitId, version: VersionText | None = None, until: Until = "
             view.at("verify")
             checks = verify(source, application, work_dir=house.settings.work_dir)
             view.at("build")
+            started = house.store.now()
             images = build(house, source, application, wanted)
             view.at("end to end")
             tests = prove_end_to_end(house, images, source, application)
@@ -63,7 +66,7 @@ def pipeline(sha: CommitId, version: VersionText | None = None, until: Until = "
                 return f"{wanted.tag} of {source.sha.short} is good: checked, built, tested end to end. Nothing was published."
             view.at("publish")
             evidence = {result.name: result.sentence() for result in (*checks, *([tests] if tests else []))}
-            release = publish_once(house, images, source, application, wanted, evidence=evidence)
+            release = publish_once(house, images, source, application, wanted, evidence=evidence, started=started)
         staged = bring_to_staging(house, release, telling)
         if until == STAGING:
             view.at("on staging")
@@ -82,9 +85,11 @@ def require_ready(house: House, until: Until) -> None:
     require_git_repository(house.settings)
     if until != "build":
         house.target(house.environment(STAGING))
+        require_signer(house, house.environment(STAGING))
         house.registry().is_ready()
     if until == "production":
         house.target(house.environment(until))
+        require_signer(house, house.environment(until))
 
 
 def check_out(house: House, sha: Sha) -> Source:
@@ -139,10 +144,16 @@ def publish_once(
     version: Semver,
     *,
     evidence: Mapping[str, str],
+    started: datetime,
 ) -> Release:
-    """Pushes the images, resolves their digests once, and writes the release into the journal. From here only the release travels."""
+    """Pushes the images, resolves their digests once, signs where they come from, and writes the release into the journal. From here only
+    the release travels. The journal knows it once it is signed; its own copies of what was signed come last, since the registry has them.
+    """
     release = publish(images, source, application, version, house.registry(), evidence=evidence)
+    envelopes = sign_release(house, release, source, application, started=started)
     house.store.save_release(release)
+    for envelope in envelopes:
+        house.store.keep_envelope(release.id, envelope)
     return release
 
 

@@ -14,14 +14,14 @@ from typing import Any
 
 from delivery.errors import DeliveryError, EnvironmentBusy, LeftOpen, StaleFence
 from delivery.journal import Closed, Ending, Evidence, Journal, Opened, Progress
-from delivery.plan import Step, StepKind
+from delivery.plan import Plan, Step, StepKind
 from delivery.ports import JournalStore, MetricSource, Target
 from delivery.record import RolloutRecord
 from delivery.walk import Act, to_the_end, walk
 from tasks.acts import perform_once
 from tasks.lease import LeaseKeeper
 from tasks.retry import NETWORK, ONCE, QUICK, RetryPolicy
-from tasks.scene import CANCELLED, Clock, Scene, SteadyClock, tell, tell_nobody
+from tasks.scene import CANCELLED, Clock, Scene, SteadyClock, nothing_to_prove, tell, tell_nobody
 
 log = logging.getLogger("greenroom.rollout")
 
@@ -107,6 +107,7 @@ def as_prefect_tasks(scene: Scene) -> Act:
 class Means:
     """With what a rollout is walked: `folder/<rollout>` takes its logs, `acts` decides who performs its steps, `on_progress` hears of
     them: `v1.2.0 to production: watch-50 (step 9 of 13)` when one begins, the same with `, …` while it goes on, the message at the end.
+    `prove` raises when a plan's release may not go live.
     """
 
     target: Target
@@ -115,6 +116,7 @@ class Means:
     acts: Callable[[Scene], Act] = as_plain_calls
     on_progress: Callable[[str], None] = tell_nobody
     clock: Clock = field(default_factory=SteadyClock)
+    prove: Callable[[Plan], None] = lambda _plan: nothing_to_prove()
 
 
 Leave = Callable[[Progress], bool]
@@ -156,6 +158,7 @@ def walk_rollout(
         users_were_moved=lambda: journal.progress.has_moved_users,
         earlier=lambda: tuple(journal.progress.finished.values()),
         clock=means.clock,
+        prove=lambda: means.prove(plan),
     )
     act = means.acts(scene)
 

@@ -44,6 +44,10 @@ def _as_far_as_known() -> bool:
     return True
 
 
+def nothing_to_prove() -> None:
+    """The default for `prove`: the environment asks for none."""
+
+
 def tell_nobody(_: str) -> None:
     """The default for progress: the journal remembers anyway."""
 
@@ -51,7 +55,7 @@ def tell_nobody(_: str) -> None:
 @dataclass(frozen=True)
 class Scene:
     """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports;
-    `earlier` is what the steps before found, in their order.
+    `earlier` is what the steps before found, in their order; `prove` raises when the release is not, or no longer, what may go live.
     """
 
     plan: Plan
@@ -65,6 +69,7 @@ class Scene:
     users_were_moved: Callable[[], bool] = _as_far_as_known
     earlier: Callable[[], Sequence[Evidence]] = tuple
     clock: Clock = field(default_factory=SteadyClock)
+    prove: Callable[[], None] = nothing_to_prove
 
     def is_way_back(self, step: Step) -> bool:
         """A step that a cancelled rollout still has to do."""
