@@ -146,6 +146,19 @@ def plan(
 
 
 @app.command()
+def evidence(
+    release: Release,
+    environment: Annotated[str, typer.Option("--environment", "-e", help="Whose keys and policy count.")] = "production",
+    as_json: Json = False,
+) -> None:
+    """Show and verify what is signed about a release: provenance, tests, rollouts, approvals. Exit code 1 when the chain is broken."""
+    from cli.evidence import show_evidence
+
+    if not show_evidence(release, environment, as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Look at everything a rollout leans on, and say what to do about what is missing."""
     from cli.doctor import show_examination

@@ -21,6 +21,7 @@ from flows.messages import in_one_message
 from flows.parameters import CommitId, PromotionKind, Until, VersionText
 from flows.proving import require_signer, sign_release
 from flows.rollout import log, result_of, run_rollout
+from flows.signing import sign_tests
 from flows.telling import RunView, Telling, this_run
 from tasks.build import build_images
 from tasks.checks import verify
@@ -67,6 +68,7 @@ def pipeline(sha: CommitId, version: VersionText | None = None, until: Until = "
             view.at("publish")
             evidence = {result.name: result.sentence() for result in (*checks, *([tests] if tests else []))}
             release = publish_once(house, images, source, application, wanted, evidence=evidence, started=started)
+            sign_tests(house, release, checks, tests)
         staged = bring_to_staging(house, release, telling)
         if until == STAGING:
             view.at("on staging")

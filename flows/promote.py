@@ -20,6 +20,7 @@ from flows.assembly import House, open_house
 from flows.messages import in_one_message
 from flows.parameters import EnvironmentName, PromotionKind, ReleaseId
 from flows.rollout import closed_rollout_of, log, require_eyes, require_no_hold, result_of, run_rollout
+from flows.signing import sign_approval
 from flows.telling import Notices, RunView, Telling, leave_artifact, left_artifact, this_run
 from tasks.report import evidence_markdown
 
@@ -115,6 +116,7 @@ class ApprovalForm(RunInput):
 
 def carry_out(house: House, request: PromotionRequest, telling: Telling, *, approved_by: tuple[str, ...]) -> RolloutRecord:
     """The rollout, if the world is still the one that was approved."""
+    sign_approval(house, request)
     record = run_rollout(
         house,
         request.plan,

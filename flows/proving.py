@@ -24,7 +24,7 @@ def require_proven_release(house: House, plan: Plan) -> None:
     environment = plan.environment
     policy = policy_of(house, environment)
     try:
-        require_proven(plan.release, policy, store=house.store, keys=house.keys(), registry=_registry(house) if policy.required else None)
+        require_proven(plan.release, policy, store=house.store, keys=house.keys(), registry=registry_of(house) if policy.required else None)
     except NotProven as not_proven:
         raise NotProven(f"{environment.title} does not take {plan.release.id}. {not_proven.what}", next=not_proven.next) from None
 
@@ -61,7 +61,7 @@ def sign_release(house: House, release: Release, source: Source, application: Ap
     return sign_provenance(release, source, build, signer, house.registry())
 
 
-def _registry(house: House) -> Registry | None:
+def registry_of(house: House) -> Registry | None:
     """None where there is no registry block: then only what the journal keeps can prove anything."""
     found: OciRegistry | None = house.blocks.find("oci-registry", house.settings.registry)
     return found

@@ -20,6 +20,7 @@ from delivery.walk import to_the_end
 from flows.assembly import House, holder
 from flows.cancelling import stopped_when_cancelled
 from flows.proving import require_proven_release
+from flows.signing import sign_rollout
 from flows.telling import Notices, RunView, Telling, this_run, this_run_was_asked_for_at
 from tasks.lease import LeaseKeeper
 from tasks.report import rollout_markdown, rollout_rows
@@ -85,6 +86,7 @@ def run_rollout(
             news.ended(message)
             raise RolledBack(f"{message}.", next="nothing: the steward, `recover` or the next rollout stops what is left of it.") from None
         news.ended(closed.message)
+        sign_rollout(house, rollout)
     return house.store.rollout(rollout)
 
 
@@ -198,6 +200,7 @@ def finish_abandoned(house: House, environment: str | None = None, *, leave: Lea
         for closed in ended:
             told.append(closed.message)
             _tell_the_end(house, record.id, closed.message)
+            sign_rollout(house, record.id)
     return tuple(told)
 
 

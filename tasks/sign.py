@@ -1,18 +1,20 @@
-"""From a release to signed words about it: where each image comes from."""
+"""From a release to signed words about it: where each image comes from, and what became of it."""
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 import docker
 from docker.errors import DockerException
 
-from delivery.dsse import IN_TOTO, Signer
+from delivery.dsse import IN_TOTO, NotProven, Signer, read_envelope
 from delivery.image import ImageRef
-from delivery.ports import Registry
+from delivery.links import Link, fingerprint_of, link_in
+from delivery.ports import JournalStore, Registry
 from delivery.provenance import Build, Material, provenance_of
 from delivery.release import Release
 from delivery.source import Source
-from delivery.statement import Statement
+from delivery.statement import Statement, statement_in
 from tasks.retry import NETWORK, retried
 
 log = logging.getLogger("greenroom.sign")
@@ -33,6 +35,22 @@ def sign_and_attach(statement: Statement, image: ImageRef, signer: Signer, regis
     registry.attach(image, envelope, predicate_type=statement.predicate_type)
     log.info("signed %s of %s", statement.predicate_type, image)
     return envelope
+
+
+def sign_link(link: Link, release: Release, signer: Signer, store: JournalStore) -> None:
+    """Puts a link at the end of the release's chain in the journal. Signed again with the same facts, it is not there twice."""
+    kept = store.envelopes(release.id)
+    if any(_says_the_same(data, link) for data in kept):
+        return
+    after = fingerprint_of(kept[-1]) if kept else ""
+    store.keep_envelope(release.id, signer.sign(IN_TOTO, replace(link, after=after).of(release).written()).written())
+
+
+def _says_the_same(data: bytes, link: Link) -> bool:
+    try:
+        return replace(link_in(statement_in(read_envelope(data))), after=link.after) == link
+    except NotProven:
+        return False
 
 
 def base_materials(bases: Mapping[str, str], base_images: Mapping[str, str]) -> tuple[Material, ...]:
