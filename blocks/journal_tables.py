@@ -96,6 +96,7 @@ approvals = Table(
     Column("reason", Text, nullable=False),
     Column("channel", String(40), nullable=False),
     Column("at", UtcTime, nullable=False),
+    Column("signature", Text, nullable=False, server_default=""),
     UniqueConstraint("request", "person_key"),
     sqlite_autoincrement=True,
 )

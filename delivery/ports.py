@@ -148,6 +148,12 @@ class Registry(Protocol):
         ...
 
 
+class PersonalSignatures(Protocol):
+    """Whose signature is it? `allowed_signers` names a file of people and their keys."""
+
+    def signer_of(self, message: bytes, signature: str, allowed_signers: str) -> str | None: ...
+
+
 class Notifier(Protocol):
     """Tells people. `post` is idempotent per key: the same key updates the same message. It may raise; callers never let that matter."""
 

@@ -39,7 +39,7 @@ class ProvenancePolicy:
         found = [
             f"provenance.keys: got {name[:80]!r}, expected the name of a file, without folders"
             for name in self.keys
-            if not _KEY_FILE.fullmatch(name)
+            if not is_key_file(name)
         ]
         if self.required and not self.keys:
             found.append("provenance.keys: got an empty list, expected one key or more (or required = false)")
@@ -119,6 +119,11 @@ def objections(statement: Statement, release: Release, service: str, policy: Pro
         **({"branch": (said.get("branch"), policy.branch)} if policy.branch else {}),
     }
     return tuple(f"{what}: got {_shown(got)}, expected {expected}" for what, (got, expected) in wanted.items() if got != expected)
+
+
+def is_key_file(name: str) -> bool:
+    """A file's name in the folder of keys, and never a way out of it."""
+    return bool(_KEY_FILE.fullmatch(name))
 
 
 def without_login(repository: str) -> str:

@@ -24,11 +24,12 @@ from blocks.notifier import RememberedMessages, SlackNotifier
 from blocks.registry import OciRegistry
 from blocks.settings import Settings, load_environment, settings
 from blocks.signing import KeyFolder, SigningKey
+from blocks.ssh import SshSignatures
 from blocks.targets import TARGETS
 from delivery.dsse import Keys, Signer
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings, TransientError
-from delivery.ports import JournalStore, MetricSource, Notifier, Registry, Target
+from delivery.ports import JournalStore, MetricSource, Notifier, PersonalSignatures, Registry, Target
 
 log = logging.getLogger("greenroom.assembly")
 
@@ -138,6 +139,9 @@ class House:
 
     def keys(self) -> Keys:
         return KeyFolder(self.settings.keys_dir)
+
+    def people(self) -> PersonalSignatures:
+        return SshSignatures(self.settings.keys_dir)
 
     @property
     def lease_ttl(self) -> timedelta:

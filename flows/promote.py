@@ -7,10 +7,10 @@ from uuid import UUID
 from prefect import flow
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, ValidationError, WithJsonSchema
 
 from blocks.documents import fingerprint
-from delivery.approval import Approval, Expired, Granted, Pending, PromotionRequest, Refused, decide
+from delivery.approval import Approval, Expired, Granted, Pending, PromotionRequest, Refused, words_to_sign
 from delivery.environment import Environment, Kind
 from delivery.errors import DeliveryError, InvalidSettings, NotApproved
 from delivery.plan import Plan, plan_rollout
@@ -19,6 +19,7 @@ from delivery.release import Release
 from flows.assembly import House, open_house
 from flows.messages import in_one_message
 from flows.parameters import EnvironmentName, PromotionKind, ReleaseId
+from flows.proving import decision_on
 from flows.rollout import closed_rollout_of, log, require_eyes, require_no_hold, result_of, run_rollout
 from flows.signing import sign_approval
 from flows.telling import Notices, RunView, Telling, leave_artifact, left_artifact, this_run
@@ -97,7 +98,8 @@ def gate(house: House, request: PromotionRequest, telling: Telling) -> tuple[str
             case Pending(missing=missing):
                 forms += 1
                 answer = _wait_for_answer(house, request, telling, form=forms, missing=missing)
-                request = _write_down(house, request, answer)
+                if answer is not None:
+                    request = _write_down(house, request, answer)
 
 
 class ApprovalForm(RunInput):
@@ -112,6 +114,14 @@ class ApprovalForm(RunInput):
     approver: Annotated[str, Field(min_length=1, max_length=100, description="Your name, as it is kept in the journal.")]
     reason: Annotated[str, Field(max_length=500, description="Why, in one sentence.")] = ""
     channel: Annotated[Literal["ui", "cli", "api"], Field(description="Where this answer comes from.")] = "ui"
+
+
+class SignedApprovalForm(ApprovalForm):
+    """Where only signatures count."""
+
+    signature: Annotated[
+        str, Field(max_length=10_000, description="To approve: what `greenroom approve NUMBER --print` printed. Your name is the key's.")
+    ] = ""
 
 
 def carry_out(house: House, request: PromotionRequest, telling: Telling, *, approved_by: tuple[str, ...]) -> RolloutRecord:
@@ -153,14 +163,7 @@ def _decision(house: House, request: PromotionRequest) -> Pending | Granted | Re
             f"{request.plan.environment.title} is unchanged. Request {request.number} is closed: {request.closed}.",
             next="ask again: start promote once more.",
         )
-    return decide(
-        request.plan.environment.approval,
-        request.approvals,
-        kind=request.plan.kind,
-        author=request.plan.release.author,
-        expires_at=request.expires_at,
-        now=house.store.now(),
-    )
+    return decision_on(house, request)
 
 
 def _end(house: House, request: PromotionRequest, why: str) -> tuple[str, ...]:
@@ -173,8 +176,10 @@ def _end(house: House, request: PromotionRequest, why: str) -> tuple[str, ...]:
     raise NotApproved(sentence, next="ask again when that has changed: start promote once more.")
 
 
-def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, *, form: int, missing: int) -> ApprovalForm:
-    """Suspends the run; the flow starts again from its first line once somebody has answered, and then this returns the answer."""
+def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, *, form: int, missing: int) -> ApprovalForm | None:
+    """Suspends the run; the flow starts again from its first line once somebody has answered, and then this returns the answer. None: the
+    run was set going without one, and has to ask again under another key.
+    """
     plan, run_id = request.plan, this_run()
     if run_id is None:
         raise DeliveryError("Only a run of promote can wait for an approval.", next="start the deployment promote/promote.")
@@ -186,14 +191,17 @@ def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, 
         name = f"{plan.release.version.tag} {plan.release.sha.short}"
         RunView(telling, run_id, name=name).at(f"{plan.environment.name}, request {request.number} waits for approval")
     left = request.expires_at - house.store.now()
-    return suspend_flow_run(
-        wait_for_input=ApprovalForm.with_initial_data(
-            description=f"**{plan.sentence()}**\n\n[Look at the evidence]({house.artifact_link(evidence)})"
-        ),
-        # Prefect's own end of the waiting is the second net: `recover` ends it with a better sentence.
-        timeout=max(1, int(left.total_seconds()) + PATIENCE_SECONDS),
-        key=f"approval-{form}",
-    )
+    question = f"**{plan.sentence()}**\n\n[Look at the evidence]({house.artifact_link(evidence)})"
+    try:
+        return suspend_flow_run(
+            wait_for_input=form_of(request).with_initial_data(description=question),
+            # Prefect's own end of the waiting is the second net: `recover` ends it with a better sentence.
+            timeout=max(1, int(left.total_seconds()) + PATIENCE_SECONDS),
+            key=f"approval-{form}",
+        )
+    except ValidationError:
+        log.warning("The run was set going without an answer that can be read. It asks again.")
+        return None
 
 
 PATIENCE_SECONDS = 300
@@ -216,14 +224,31 @@ def notice_key(request: PromotionRequest) -> str:
     return f"{request.plan.environment.name}/request-{request.number}"
 
 
+def form_of(request: PromotionRequest) -> type[ApprovalForm]:
+    return SignedApprovalForm if request.plan.environment.approval.policy == "signed" else ApprovalForm
+
+
 def _write_down(house: House, request: PromotionRequest, answer: ApprovalForm) -> PromotionRequest:
-    """The person's word in the journal. A second word by the same person changes nothing, and the run asks again."""
+    """The person's word in the journal. A second word by the same person changes nothing, and the run asks again; so does an approval
+    without a signature that counts, where one is asked for: the person is then whose key it is, and not who was typed.
+    """
+    person, signature = answer.approver, answer.signature if isinstance(answer, SignedApprovalForm) else ""
+    if isinstance(answer, SignedApprovalForm) and answer.decision == "approve":
+        allowed = request.plan.environment.approval.allowed_signers
+        signer = house.people().signer_of(words_to_sign(request), signature, allowed)
+        if signer is None:
+            log.warning(
+                "An approval of request %d in the name of %.100r has no signature that counts, and does not count.", request.number, person
+            )
+            return request
+        person = signer
     word = Approval(
-        person=" ".join(answer.approver.split()),
+        person=" ".join(person.split()),
         decision=answer.decision,
         reason=answer.reason.strip(),
         channel=answer.channel,
         at=house.store.now(),
+        signature=signature,
     )
     try:
         return house.store.decide(request.number, word)

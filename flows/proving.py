@@ -3,11 +3,13 @@
 from dataclasses import replace
 from datetime import datetime
 
+from blocks.documents import fingerprint
 from blocks.registry import OciRegistry
 from delivery.application import Application
+from delivery.approval import Decision, Granted, PromotionRequest, decide, signed_words
 from delivery.dsse import NotProven
 from delivery.environment import Environment
-from delivery.errors import InvalidSettings
+from delivery.errors import InvalidSettings, NotApproved
 from delivery.plan import Plan
 from delivery.ports import Registry
 from delivery.provenance import Build, ProvenancePolicy
@@ -17,6 +19,50 @@ from flows.assembly import House
 from flows.telling import this_run
 from tasks.prove import require_proven
 from tasks.sign import base_materials, sign_provenance
+
+
+def require_may_begin(house: House, plan: Plan) -> None:
+    """Before the first act, forward or back: raises `NotApproved` or `NotProven`, in one sentence, and the environment stays as it is."""
+    require_proven_release(house, plan)
+    _require_signed_approval(house, plan, beginning=True)
+
+
+def require_may_go_live(house: House, plan: Plan) -> None:
+    """Before the promotion, once more: a key that was taken away, or a person, counts no longer."""
+    require_proven_release(house, plan)
+    _require_signed_approval(house, plan, beginning=False)
+
+
+def decision_on(house: House, request: PromotionRequest) -> Decision:
+    """What people's words amount to; where only signatures count, each is verified now."""
+    plan = request.plan
+    policy = plan.environment.approval
+    words = request.approvals
+    if policy.policy == "signed":
+        people = house.people()
+        words = signed_words(request, lambda message, signature: people.signer_of(message, signature, policy.allowed_signers))
+    return decide(policy, words, kind=plan.kind, author=plan.release.author, expires_at=request.expires_at, now=house.store.now())
+
+
+def _require_signed_approval(house: House, plan: Plan, *, beginning: bool) -> None:
+    """Where only signatures count they are what the rollout itself goes by, whatever a run's state or a row in the journal says.
+
+    Going back to a release that has lived here asks nobody. A rollout may begin until its approval expires, and ends when it ends.
+    """
+    if plan.environment.approval.policy != "signed" or plan.kind == "rollback":
+        return
+    title = plan.environment.title
+    request = house.store.request(plan.request) if plan.request else None
+    if request is None or fingerprint(plan) != request.plan_hash:
+        raise NotApproved(f"{title} does not take {plan.release.id}: nobody was asked about this very plan.", next="promote it.")
+    if beginning and (request.closed or house.store.now() >= request.expires_at):
+        why = f"is closed: {request.closed}" if request.closed else f"expired at {request.expires_at:%Y-%m-%d %H:%M} UTC"
+        raise NotApproved(f"{title} does not take {plan.release.id}: request {request.number} {why}.", next="promote it once more.")
+    if not isinstance(decision_on(house, request), Granted):
+        raise NotApproved(
+            f"{title} does not take {plan.release.id}: request {request.number} has no valid signature of enough people.",
+            next=f"sign it: `greenroom approve {request.number}`. Who counts is in {plan.environment.approval.allowed_signers}.",
+        )
 
 
 def require_proven_release(house: House, plan: Plan) -> None:

@@ -19,7 +19,7 @@ from delivery.record import RolloutRecord
 from delivery.walk import to_the_end
 from flows.assembly import House, holder
 from flows.cancelling import stopped_when_cancelled
-from flows.proving import require_proven_release
+from flows.proving import require_may_begin, require_may_go_live
 from flows.signing import sign_rollout
 from flows.telling import Notices, RunView, Telling, this_run, this_run_was_asked_for_at
 from tasks.lease import LeaseKeeper
@@ -73,7 +73,7 @@ def run_rollout(
         if plan.kind != "rollback":
             require_no_hold(house, plan.environment)
         require_that_it_begins_here(house, plan)
-        require_proven_release(house, plan)
+        require_may_begin(house, plan)
         rollout = house.store.open_rollout(keeper.lease, plan, by=by)
         news = _News(house, telling, plan, rollout, on_progress)
         news.begun(by)
@@ -165,7 +165,7 @@ def means_of(house: House, environment: Environment) -> Means:
         metrics=house.metrics(environment),
         folder=house.settings.work_dir / "rollouts",
         acts=as_prefect_tasks if in_prefect_run() else as_plain_calls,
-        prove=lambda plan: require_proven_release(house, plan),
+        prove=lambda plan: require_may_go_live(house, plan),
     )
 
 
