@@ -25,7 +25,8 @@ def sign_tests(house: House, release: Release, checks: Iterable[CheckResult], en
 
 
 def sign_approval(house: House, request: PromotionRequest) -> None:
-    """Who said what to which plan, as it was when the rollout began."""
+    """Who said what to which plan, as it stands in the journal when the rollout begins: the caller's own copy may be older than that."""
+    request = house.store.request(request.number)
     words = [(one.person, one.decision, one.reason, one.channel) for one in request.approvals]
     facts = approval_facts(request.plan_hash, request.number, words)
     _sign(house, request.plan.release, Stage.APPROVAL, facts, environment=request.plan.environment.name)

@@ -52,7 +52,8 @@ def request_for(stage: Stage, release: Release) -> PromotionRequest:
     store = stage.house.store
     plan = plan_for(stage.house, release, stage.house.environment("production"), "normal")
     request = store.open_request(plan, key="a test", expires_at=store.now() + timedelta(hours=1))
-    return store.decide(request.number, Approval("Bea", "approve", "staging looked right", "cli", AT))
+    store.decide(request.number, Approval("Bea", "approve", "staging looked right", "cli", AT))
+    return request  # as a run holds it that asked before anybody had answered
 
 
 def findings(stage: Stage, release: Release) -> list[Finding]:
