@@ -12,6 +12,7 @@ from typing import Literal
 from delivery.application import STRICT
 from delivery.canary import JudgePolicy
 from delivery.errors import InvalidSettings
+from delivery.go import GoSettings
 from delivery.provenance import ProvenancePolicy, is_key_file
 from delivery.triggers import Trigger
 
@@ -226,6 +227,7 @@ class Environment:
     prove: Proving = Proving()
     verification: VerificationSettings = VerificationSettings()
     provenance: ProvenancePolicy = field(default_factory=ProvenancePolicy)
+    go: GoSettings = field(default_factory=GoSettings)
     trigger: tuple[Trigger, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
@@ -258,7 +260,10 @@ class Environment:
         found += self.judge.problems()
         found += self.verification.problems()
         found += self.provenance.problems()
+        found += self.go.problems()
         found += self.approval.problems()
+        if self.go.soak_seconds and self.environment.after is None:
+            found.append("go.soak_seconds: got an environment that comes after none, expected environment.after")
         return tuple(found)
 
     def require_sound(self, *, file: str) -> "Environment":

@@ -17,6 +17,7 @@ from delivery.plan import Plan, plan_rollout
 from delivery.record import RolloutRecord
 from delivery.release import Release
 from flows.assembly import House, open_house
+from flows.going import answers_for
 from flows.messages import in_one_message
 from flows.parameters import EnvironmentName, PromotionKind, ReleaseId
 from flows.proving import decision_on
@@ -132,10 +133,16 @@ def carry_out(house: House, request: PromotionRequest, telling: Telling, *, appr
         request.plan,
         by=", ".join(approved_by),
         telling=telling,
-        verify=lambda: require_same_world(house, request),
+        verify=lambda: require_as_approved(house, request),
     )
     house.store.close_request(request.number, f"carried out as {record.id}: {record.ending or 'under way'}")
     return record
+
+
+def require_as_approved(house: House, request: PromotionRequest) -> None:
+    """Once nobody else can act, and before anything is done."""
+    require_same_world(house, request)
+    require_go(house, request)
 
 
 def require_same_world(house: House, request: PromotionRequest) -> None:
@@ -155,6 +162,13 @@ def require_same_world(house: House, request: PromotionRequest) -> None:
     again = plan_rollout(plan.release, plan.environment, capabilities=capabilities, blue=live, kind=plan.kind, request=request.number)
     if fingerprint(again) != request.plan_hash:
         _end(house, request, "its plan would not be the one that was approved")
+
+
+def require_go(house: House, request: PromotionRequest) -> None:
+    """Raises `NotApproved`, and ends the request, when a rule of the environment says no: it is asked just before the first act, too."""
+    against = [answer for answer in answers_for(house, request) if not answer.go]
+    if against:
+        _end(house, request, "; ".join(answer.sentence() for answer in against))
 
 
 def _decision(house: House, request: PromotionRequest) -> Pending | Granted | Refused | Expired:
@@ -192,6 +206,7 @@ def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, 
         RunView(telling, run_id, name=name).at(f"{plan.environment.name}, request {request.number} waits for approval")
     left = request.expires_at - house.store.now()
     question = f"**{plan.sentence()}**\n\n[Look at the evidence]({house.artifact_link(evidence)})"
+    question += "".join(f"\n\n{answer.sentence()}" for answer in answers_for(house, request))
     try:
         return suspend_flow_run(
             wait_for_input=form_of(request).with_initial_data(description=question),
