@@ -103,6 +103,7 @@ class Requests:
                     reason=plain(approval.reason),
                     channel=approval.channel,
                     at=now,
+                    signature=plain(approval.signature),
                 )
             )
             said.append(now)
@@ -132,7 +133,8 @@ def _requests_in(connection: Connection, rows: Sequence[RowMapping]) -> list[Pro
     numbers = [row["number"] for row in rows]
     words: dict[int, list[Approval]] = {number: [] for number in numbers}
     for row in all_rows(connection, select(approvals).where(approvals.c.request.in_(numbers)).order_by(approvals.c.number)):
-        words[row["request"]].append(Approval(row["person"], row["decision"], row["reason"], row["channel"], row["at"]))
+        word = Approval(row["person"], row["decision"], row["reason"], row["channel"], row["at"], row["signature"])
+        words[row["request"]].append(word)
     return [
         PromotionRequest(
             number=row["number"],

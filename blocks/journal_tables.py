@@ -96,6 +96,7 @@ approvals = Table(
     Column("reason", Text, nullable=False),
     Column("channel", String(40), nullable=False),
     Column("at", UtcTime, nullable=False),
+    Column("signature", Text, nullable=False, server_default=""),
     UniqueConstraint("request", "person_key"),
     sqlite_autoincrement=True,
 )
@@ -174,5 +175,18 @@ calibrations = Table(
     Column("look_seconds", Float, nullable=False),
     Column("document", Text, nullable=False),
     UniqueConstraint("key", "environment", "service"),
+    sqlite_autoincrement=True,
+)
+
+# Append-only. `document` is the signed envelope as it was written; `fingerprint` its SHA-256. Whoever reads it verifies it.
+envelopes = Table(
+    "envelopes",
+    TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("release_id", String(120), ForeignKey("releases.id"), nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("release_id", "fingerprint"),
     sqlite_autoincrement=True,
 )

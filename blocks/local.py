@@ -19,6 +19,7 @@ from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
 from blocks.secrets import EnvironmentSecrets
 from blocks.settings import Settings
+from blocks.signing import SigningKey
 from blocks.targets import TARGETS
 from delivery.errors import InvalidSettings
 
@@ -26,6 +27,7 @@ from delivery.errors import InvalidSettings
 BLOCK_TYPES: tuple[type[Block], ...] = (
     EnvironmentSecrets,
     GitCredential,
+    SigningKey,
     OciRegistry,
     TraefikMetrics,
     PrometheusMetrics,

@@ -21,6 +21,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator
 
 from blocks.engine_errors import is_refusal, may_pass
+from blocks.registry_envelopes import Envelopes
 from blocks.registry_pause import is_local, pause_asked_by, pause_in, with_pauses
 from blocks.registry_shelf import MANIFESTS, delete_manifest, manifests_in
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
@@ -96,6 +97,16 @@ class OciRegistry(Block):
             session.name_also(image.digest, tags)
         log.info("%s is also %s", image, ", ".join(tags))
 
+    def attach(self, image: ImageRef, envelope: bytes, *, predicate_type: str) -> None:
+        """Puts a signed envelope beside the image, as a referrer and where cosign looks. May be repeated."""
+        with self._session(image.repository, "pull,push") as session:
+            self._envelopes(session, image).put(envelope, predicate_type=predicate_type)
+
+    def attached(self, image: ImageRef) -> Sequence[bytes]:
+        """The signed envelopes beside the image; nothing of them is verified."""
+        with self._session(image.repository, "pull") as session:
+            return self._envelopes(session, image).all()
+
     def is_ready(self) -> None:
         """Returns when the registry answers and takes the credentials; raises what is wrong otherwise."""
         with self._session("", "") as session:
@@ -115,6 +126,11 @@ class OciRegistry(Block):
 
     def _name(self, repository: str) -> str:
         return "/".join(part for part in (self.namespace, repository) if part)
+
+    def _envelopes(self, session: "_Session", image: ImageRef) -> Envelopes:
+        if image.registry != self.host:
+            raise InvalidSettings(f"{image} is not in {self.host}.", next="take the registry that the release was published to.")
+        return Envelopes(session, self.host, image.repository, image.digest)
 
     def _push(self, local: str, name: str, tag: str) -> str | None:
         """The engine uploads what the registry lacks; returns the digest that it tells."""

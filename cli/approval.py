@@ -1,13 +1,17 @@
 """`greenroom approve` and `reject`: a person's word reaches the run that waits for it."""
 
+import sys
 import time
+from pathlib import Path
 from typing import Literal
 
-from blocks.settings import settings
+from blocks.settings import Settings, settings
+from blocks.ssh import sign
 from cli.journal import open_journal
 from cli.live import follow_run
-from cli.person import name_of_person
+from cli.person import name_of_person, ssh_key
 from cli.prefect import open_api
+from delivery.approval import PromotionRequest, words_to_sign
 from delivery.errors import DeliveryError, InvalidSettings
 from deployments.api import FlowRun, PrefectApi
 
@@ -15,11 +19,37 @@ from deployments.api import FlowRun, PrefectApi
 PATIENCE_SECONDS = 30.0
 
 
-def answer_request(number: int, decision: Literal["approve", "reject"], *, reason: str, person: str | None, watch: bool) -> None:
-    """The run writes the answer into the journal itself, so that UI, CLI and API leave the same trace."""
+def answer_request(
+    number: int, decision: Literal["approve", "reject"], *, reason: str, person: str | None, watch: bool, key: Path | None = None
+) -> None:
+    """The run writes the answer into the journal itself, so that UI, CLI and API leave the same trace. Where only signatures count the
+    approval is signed here, with the person's SSH key.
+    """
     if not reason.strip():
         raise InvalidSettings("No reason was given.", next="pass --reason with why, in a few words.")
     who, current = name_of_person(person), settings()
+    request = _open_request(current, number)
+    answer = {"decision": decision, "approver": who, "reason": reason.strip(), "channel": "cli"}
+    if decision == "approve" and request.plan.environment.approval.policy == "signed":
+        answer["signature"] = sign(words_to_sign(request), key or ssh_key())
+    api = open_api(current)
+    run = _waiting(api, request.key, number)
+    api.resume(run.id, answer)
+    said = "Signed and sent" if "signature" in answer else "Approved" if decision == "approve" else "Rejected"
+    print(f"{said} by {who}: request {number}, {request.plan.sentence()}.")
+    print(api.link(run.id))
+    if watch:
+        follow_run(api, run.id)
+
+
+def print_signature(number: int, *, key: Path | None) -> None:
+    """For who answers in the form: what is signed on standard error, its signature on standard output."""
+    words = words_to_sign(_open_request(settings(), number))
+    print(words.decode(), end="", file=sys.stderr)
+    print(sign(words, key or ssh_key()), end="")
+
+
+def _open_request(current: Settings, number: int) -> PromotionRequest:
     with open_journal(current) as store:
         request = store.request(number)
         if request.closed:
@@ -31,13 +61,7 @@ def answer_request(number: int, decision: Literal["approve", "reject"], *, reaso
                 f"Request {number} expired at {request.expires_at:%Y-%m-%d %H:%M} UTC.",
                 next="promote the release again: that opens a new request.",
             )
-    api = open_api(current)
-    run = _waiting(api, request.key, number)
-    api.resume(run.id, {"decision": decision, "approver": who, "reason": reason.strip(), "channel": "cli"})
-    print(f"{'Approved' if decision == 'approve' else 'Rejected'} by {who}: request {number}, {request.plan.sentence()}.")
-    print(api.link(run.id))
-    if watch:
-        follow_run(api, run.id)
+        return request
 
 
 def _waiting(api: PrefectApi, run_id: str, number: int) -> FlowRun:

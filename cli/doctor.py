@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 import httpx
 
 from blocks.documents import to_document
-from blocks.local import local_blocks
+from blocks.local import local_blocks, slug_of
 from blocks.registry import OciRegistry
 from blocks.settings import Settings, environment_names, load_environment, settings
+from blocks.signing import KeyFolder, SigningKey
 from blocks.targets import TARGETS
 from cli.journal import open_journal
 from cli.prefect import open_api
+from delivery.dsse import IN_TOTO
 from delivery.errors import DeliveryError, InvalidSettings
 from deployments.machine import engine_client
 from deployments.register import POOL, deployment_names
@@ -76,6 +78,7 @@ class Examination:
             ("abandoned rollouts", self._abandoned),
             ("blocks file", self._blocks_file),
             ("registry", self._registry),
+            ("signing key", self._signing_key),
             *((f"environment {name}", self._environment) for name in environment_names(self._settings.environments_dir)),
             ("Prefect server", self._prefect),
             ("Prefect's door", self._prefect_door),
@@ -164,6 +167,27 @@ class Examination:
             raise InvalidSettings(f"There is no oci-registry block {wanted!r}.", next="write it into the blocks file (docs/operating.md).")
         registry.is_ready()
         return Finding(name, "ok", f"{registry.host} answers")
+
+    def _signing_key(self, name: str) -> Finding:
+        names = environment_names(self._settings.environments_dir)
+        policies = {one: load_environment(one, self._settings.environments_dir).provenance for one in names}
+        asking = [one for one, policy in policies.items() if policy.required]
+        if not asking:
+            return Finding(name, "look", "no environment asks where its images come from", "docs/operating.md, Signed releases.")
+        key = self._blocks.get((slug_of(SigningKey), "default"))
+        if key is None:
+            raise InvalidSettings(
+                f"There is no block signing-key/default, and {', '.join(asking)} take signed releases only.",
+                next="make a key: `python -m deployments.keys`, and write the block that it prints into the blocks file.",
+            )
+        signed = key.sign(IN_TOTO, b"{}")
+        strangers = [one for one in asking if KeyFolder(self._settings.keys_dir).signer_of(signed, policies[one].keys) is None]
+        if strangers:
+            raise InvalidSettings(
+                f"What is signed here is trusted by none of the keys of {', '.join(strangers)}.",
+                next=f"put its public half into {self._settings.keys_dir}, or correct provenance.keys.",
+            )
+        return Finding(name, "ok", f"signs, and is trusted by {', '.join(asking)}")
 
     def _environment(self, name: str) -> Finding:
         environment = load_environment(name.removeprefix("environment "), self._settings.environments_dir)

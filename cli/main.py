@@ -101,11 +101,24 @@ def release(
 
 
 @app.command()
-def approve(number: Number, reason: Reason, person: Person = None, watch: Watch = False) -> None:
-    """Let a waiting request go on to its environment."""
-    from cli.approval import answer_request
+def approve(
+    number: Number,
+    reason: Annotated[str | None, typer.Option("--reason", "-r", help="Why; it stands in the journal.")] = None,
+    person: Person = None,
+    watch: Watch = False,
+    key: Annotated[
+        Path | None, typer.Option(help="Your SSH key, where signatures count; else Git's user.signingkey, else the usual one.")
+    ] = None,
+    print_only: Annotated[bool, typer.Option("--print", help="Only print the signature, to be pasted into the form.")] = False,
+) -> None:
+    """Let a waiting request go on to its environment; signed with your SSH key where the environment asks for it."""
+    from cli.approval import answer_request, print_signature
 
-    answer_request(number, "approve", reason=reason, person=person, watch=watch)
+    if print_only:
+        print_signature(number, key=key)
+        return
+    why = reason if reason is not None else typer.prompt("Reason")
+    answer_request(number, "approve", reason=why, person=person, watch=watch, key=key)
 
 
 @app.command()
@@ -167,6 +180,19 @@ def plan(
     from cli.plan import show_plan
 
     show_plan(release, environment, kind=kind, as_json=as_json)
+
+
+@app.command()
+def evidence(
+    release: Release,
+    environment: Annotated[str, typer.Option("--environment", "-e", help="Whose keys and policy count.")] = "production",
+    as_json: Json = False,
+) -> None:
+    """Show and verify what is signed about a release: provenance, tests, rollouts, approvals. Exit code 1 when the chain is broken."""
+    from cli.evidence import show_evidence
+
+    if not show_evidence(release, environment, as_json=as_json):
+        raise typer.Exit(FAILED)
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """Who may say yes, and whether they have."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from delivery.application import STRICT
@@ -12,7 +12,7 @@ from delivery.plan import Plan
 
 @dataclass(frozen=True)
 class Approval:
-    """One person's word on one request. `channel` is where it came from: ui, cli, api or policy."""
+    """One person's word on one request. `channel` is where it came from: ui, cli, api or policy; `signature` is by their SSH key."""
 
     __pydantic_config__ = STRICT
 
@@ -21,6 +21,7 @@ class Approval:
     reason: str
     channel: str
     at: datetime
+    signature: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,37 @@ def decide(
     if now >= expires_at:
         return Expired(expires_at)
     return Pending(policy.quorum - len(persons))
+
+
+def words_to_sign(request: PromotionRequest) -> bytes:
+    """What a person signs to approve a request, readable: these images, this plan, here, until then, and nothing else."""
+    plan = request.plan
+    images = [f"image {service.name} {plan.release.images[service.name]}" for service in plan.release.services]
+    lines = [
+        "greenroom approval v1",
+        f"request {request.number}",
+        f"release {plan.release.id}",
+        f"environment {plan.environment.name}",
+        *images,
+        f"plan {request.plan_hash}",
+        f"expires {request.expires_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def signed_words(request: PromotionRequest, signer_of: Callable[[bytes, str], str | None]) -> tuple[Approval, ...]:
+    """The words that count where only signatures do: each rejection, and each approval whose signature is somebody's, under that person's
+    name, whatever name was typed. `signer_of` tells whose signature of a message it is.
+    """
+    message = words_to_sign(request)
+    counting = []
+    for word in request.approvals:
+        person = signer_of(message, word.signature) if word.signature and word.decision == "approve" else None
+        if word.decision == "reject":
+            counting.append(word)
+        elif person is not None:
+            counting.append(replace(word, person=person))
+    return tuple(counting)
 
 
 def _same(person: str) -> str:

@@ -12,7 +12,9 @@ from typing import Literal
 from delivery.application import STRICT
 from delivery.canary import JudgePolicy
 from delivery.errors import InvalidSettings
+from delivery.go import GoSettings
 from delivery.operations import Waiver
+from delivery.provenance import ProvenancePolicy, is_key_file
 from delivery.triggers import Trigger
 
 Kind = Literal["normal", "hotfix", "rollback", "config"]
@@ -43,15 +45,33 @@ class Identity:
 
 @dataclass(frozen=True)
 class ApprovalPolicy:
-    """`automatic` asks nobody; `form` asks `quorum` distinct persons in the UI, CLI or API; the author is not one of them if excluded."""
+    """`automatic` asks nobody; `form` asks `quorum` distinct persons in the UI, CLI or API; the author is not one of them if excluded.
+    `signed` does too, and counts those alone whose SSH signature is by a key in `allowed_signers`, a file in the folder of keys.
+    """
 
     __pydantic_config__ = STRICT
 
-    policy: Literal["automatic", "form"] = "form"
+    policy: Literal["automatic", "form", "signed"] = "form"
     quorum: int = 1
     author_may_approve: bool = False
     expires_hours: float = 24.0
     automatic_for: tuple[Literal["hotfix"], ...] = ()
+    allowed_signers: str = "allowed_signers"
+
+    def problems(self) -> tuple[str, ...]:
+        """Everything that cannot be meant, as sentences `key: got …, expected …`."""
+        found = []
+        if self.quorum < 1:
+            found.append(f"approval.quorum: got {self.quorum}, expected 1 or more")
+        if self.expires_hours <= 0:
+            found.append(f"approval.expires_hours: got {self.expires_hours}, expected more than 0")
+        if self.policy == "signed" and self.automatic_for:
+            found.append(
+                "approval.automatic_for: got hotfix, expected nothing where only signatures count: anybody can call a release a hotfix"
+            )
+        if not is_key_file(self.allowed_signers):
+            found.append(f"approval.allowed_signers: got {self.allowed_signers[:80]!r}, expected the name of a file, without folders")
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -212,6 +232,8 @@ class Environment:
     deadlines: Deadlines = Deadlines()
     prove: Proving = Proving()
     verification: VerificationSettings = VerificationSettings()
+    provenance: ProvenancePolicy = field(default_factory=ProvenancePolicy)
+    go: GoSettings = field(default_factory=GoSettings)
     trigger: tuple[Trigger, ...] = ()
     waiver: tuple[Waiver, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -250,10 +272,11 @@ class Environment:
             for number, waiver in enumerate(self.waiver, start=1)
             if not waiver.reason.strip() or not waiver.by.strip()
         ]
-        if self.approval.quorum < 1:
-            found.append(f"approval.quorum: got {self.approval.quorum}, expected 1 or more")
-        if self.approval.expires_hours <= 0:
-            found.append(f"approval.expires_hours: got {self.approval.expires_hours}, expected more than 0")
+        found += self.provenance.problems()
+        found += self.go.problems()
+        found += self.approval.problems()
+        if self.go.soak_seconds and self.environment.after is None:
+            found.append("go.soak_seconds: got an environment that comes after none, expected environment.after")
         return tuple(found)
 
     def require_sound(self, *, file: str) -> "Environment":

@@ -189,6 +189,20 @@ class Registry(Protocol):
         """Idempotent. Raises `DeliveryError` when the registry does not allow deleting."""
         ...
 
+    def attach(self, image: ImageRef, envelope: bytes, *, predicate_type: str) -> None:
+        """Puts a signed envelope beside an image, where other tools find it too. May be repeated."""
+        ...
+
+    def attached(self, image: ImageRef) -> Sequence[bytes]:
+        """The signed envelopes beside an image, by whomever; nothing of them is verified."""
+        ...
+
+
+class PersonalSignatures(Protocol):
+    """Whose signature is it? `allowed_signers` names a file of people and their keys."""
+
+    def signer_of(self, message: bytes, signature: str, allowed_signers: str) -> str | None: ...
+
 
 class Notifier(Protocol):
     """Tells people. `post` is idempotent per key: the same key updates the same message. It may raise; callers never let that matter."""
@@ -211,6 +225,15 @@ class JournalStore(Protocol):
     def release_of_commit(self, sha: Sha, version: Semver) -> Release | None: ...
     def releases(self) -> Sequence[Release]:
         """All of them, the newest first."""
+        ...
+
+    # what was signed about releases
+    def keep_envelope(self, release_id: str, envelope: bytes) -> None:
+        """Idempotent. Whoever reads it verifies it: the journal only keeps it."""
+        ...
+
+    def envelopes(self, release_id: str) -> Sequence[bytes]:
+        """Everything that was kept about a release, oldest first."""
         ...
 
     # the environment's lease

@@ -25,10 +25,13 @@ from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
 from blocks.replica_metrics import ReplicaMetrics
 from blocks.settings import Settings, load_environment, settings
+from blocks.signing import KeyFolder, SigningKey
+from blocks.ssh import SshSignatures
 from blocks.targets import TARGETS
+from delivery.dsse import Keys, Signer
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings, TransientError
-from delivery.ports import JournalStore, MetricSource, Notifier, Registry, Target
+from delivery.ports import JournalStore, MetricSource, Notifier, PersonalSignatures, Registry, Target
 
 log = logging.getLogger("greenroom.assembly")
 
@@ -139,6 +142,17 @@ class House:
         """What reads the application's repository; None for one that needs nothing."""
         credential: GitCredential | None = self._find((GitCredential,), "default")
         return credential.reveal() if credential else None
+
+    def signer(self) -> Signer | None:
+        """What signs releases here; None for an installation that has no key."""
+        signer: Signer | None = self._find((SigningKey,), "default")
+        return signer
+
+    def keys(self) -> Keys:
+        return KeyFolder(self.settings.keys_dir)
+
+    def people(self) -> PersonalSignatures:
+        return SshSignatures(self.settings.keys_dir)
 
     @property
     def lease_ttl(self) -> timedelta:

@@ -1,6 +1,7 @@
 """From a commit to a release that waits for its users: the specification's diagram, first half."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from prefect import flow
@@ -21,7 +22,9 @@ from flows.messages import in_one_message
 from flows.migrations import admission, refuse, require_admission, serving_after, standing_of
 from flows.parameters import CommitId, PromotionKind, RolloutId, Until, VersionText
 from flows.promote import require_rollout_of
+from flows.proving import require_signer, sign_release
 from flows.rollout import log, result_of, run_rollout
+from flows.signing import sign_tests
 from flows.telling import RunView, Telling, this_run
 from tasks.build import build_images
 from tasks.checks import verify
@@ -68,6 +71,7 @@ def pipeline(
             view.at("verify")
             checks = verify(source, application, work_dir=house.settings.work_dir)
             view.at("build")
+            started = house.store.now()
             images = build(house, source, application, wanted)
             view.at("read migrations")
             review = review_of(house, images, source, application, until, wanted)
@@ -78,7 +82,8 @@ def pipeline(
                 return f"{wanted.tag} of {source.sha.short} is good: checked, built, tested end to end. Nothing was published."
             view.at("publish")
             evidence = {result.name: result.sentence() for result in (*checks, *([tests] if tests else []))}
-            release = publish_once(house, images, source, application, wanted, review=review, evidence=evidence)
+            release = publish_once(house, images, source, application, wanted, review=review, evidence=evidence, started=started)
+            sign_tests(house, release, checks, tests)
         staged = bring_to_staging(house, release, telling)
         if until == STAGING:
             view.at("on staging")
@@ -99,9 +104,11 @@ def require_ready(house: House, until: Until, remediates: str | None = None) -> 
     require_git_repository(house.settings)
     if until != "build":
         house.target(house.environment(STAGING))
+        require_signer(house, house.environment(STAGING))
         house.registry().is_ready()
     if until == "production":
         house.target(house.environment(until))
+        require_signer(house, house.environment(until))
 
 
 def check_out(house: House, sha: Sha) -> Source:
@@ -174,10 +181,16 @@ def publish_once(
     *,
     review: MigrationReview | None,
     evidence: Mapping[str, str],
+    started: datetime,
 ) -> Release:
-    """Pushes the images, resolves their digests once, and writes the release into the journal. From here only the release travels."""
+    """Pushes the images, resolves their digests once, signs where they come from, and writes the release into the journal. From here only
+    the release travels. The journal knows it once it is signed; its own copies of what was signed come last, since the registry has them.
+    """
     release = publish(images, source, application, version, house.registry(), review=review, evidence=evidence)
+    envelopes = sign_release(house, release, source, application, started=started)
     house.store.save_release(release)
+    for envelope in envelopes:
+        house.store.keep_envelope(release.id, envelope)
     return release
 
 

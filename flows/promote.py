@@ -7,20 +7,23 @@ from uuid import UUID
 from prefect import flow
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, ValidationError, WithJsonSchema
 
 from blocks.documents import fingerprint
-from delivery.approval import Approval, Expired, Granted, Pending, PromotionRequest, Refused, decide
+from delivery.approval import Approval, Expired, Granted, Pending, PromotionRequest, Refused, words_to_sign
 from delivery.environment import Environment, Kind
 from delivery.errors import DeliveryError, InvalidSettings, NotApproved
 from delivery.plan import Plan, plan_rollout
 from delivery.record import RolloutRecord
 from delivery.release import Release
 from flows.assembly import House, open_house
+from flows.going import answers_for
 from flows.messages import in_one_message
 from flows.migrations import admission, require_admission
 from flows.parameters import EnvironmentName, PromotionKind, ReleaseId, RolloutId
+from flows.proving import decision_on
 from flows.rollout import closed_rollout_of, log, require_eyes, require_no_hold, result_of, run_rollout
+from flows.signing import sign_approval
 from flows.telling import Notices, RunView, Telling, leave_artifact, left_artifact, this_run
 from tasks.report import evidence_markdown
 
@@ -128,7 +131,8 @@ def gate(house: House, request: PromotionRequest, telling: Telling) -> tuple[str
             case Pending(missing=missing):
                 forms += 1
                 answer = _wait_for_answer(house, request, telling, form=forms, missing=missing)
-                request = _write_down(house, request, answer)
+                if answer is not None:
+                    request = _write_down(house, request, answer)
 
 
 class ApprovalForm(RunInput):
@@ -145,17 +149,32 @@ class ApprovalForm(RunInput):
     channel: Annotated[Literal["ui", "cli", "api"], Field(description="Where this answer comes from.")] = "ui"
 
 
+class SignedApprovalForm(ApprovalForm):
+    """Where only signatures count."""
+
+    signature: Annotated[
+        str, Field(max_length=10_000, description="To approve: what `greenroom approve NUMBER --print` printed. Your name is the key's.")
+    ] = ""
+
+
 def carry_out(house: House, request: PromotionRequest, telling: Telling, *, approved_by: tuple[str, ...]) -> RolloutRecord:
     """The rollout, if the world is still the one that was approved."""
+    sign_approval(house, request)
     record = run_rollout(
         house,
         request.plan,
         by=", ".join(approved_by),
         telling=telling,
-        verify=lambda: require_same_world(house, request),
+        verify=lambda: require_as_approved(house, request),
     )
     house.store.close_request(request.number, f"carried out as {record.id}: {record.ending or 'under way'}")
     return record
+
+
+def require_as_approved(house: House, request: PromotionRequest) -> None:
+    """Once nobody else can act, and before anything is done."""
+    require_same_world(house, request)
+    require_go(house, request)
 
 
 def require_same_world(house: House, request: PromotionRequest) -> None:
@@ -186,20 +205,20 @@ def require_same_world(house: House, request: PromotionRequest) -> None:
         _end(house, request, "its plan would not be the one that was approved")
 
 
+def require_go(house: House, request: PromotionRequest) -> None:
+    """Raises `NotApproved`, and ends the request, when a rule of the environment says no: it is asked just before the first act, too."""
+    against = [answer for answer in answers_for(house, request) if not answer.go]
+    if against:
+        _end(house, request, "; ".join(answer.sentence() for answer in against))
+
+
 def _decision(house: House, request: PromotionRequest) -> Pending | Granted | Refused | Expired:
     if request.closed:
         raise NotApproved(
             f"{request.plan.environment.title} is unchanged. Request {request.number} is closed: {request.closed}.",
             next="ask again: start promote once more.",
         )
-    return decide(
-        request.plan.environment.approval,
-        request.approvals,
-        kind=request.plan.kind,
-        author=request.plan.release.author,
-        expires_at=request.expires_at,
-        now=house.store.now(),
-    )
+    return decision_on(house, request)
 
 
 def _end(house: House, request: PromotionRequest, why: str) -> tuple[str, ...]:
@@ -212,8 +231,10 @@ def _end(house: House, request: PromotionRequest, why: str) -> tuple[str, ...]:
     raise NotApproved(sentence, next="ask again when that has changed: start promote once more.")
 
 
-def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, *, form: int, missing: int) -> ApprovalForm:
-    """Suspends the run; the flow starts again from its first line once somebody has answered, and then this returns the answer."""
+def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, *, form: int, missing: int) -> ApprovalForm | None:
+    """Suspends the run; the flow starts again from its first line once somebody has answered, and then this returns the answer. None: the
+    run was set going without one, and has to ask again under another key.
+    """
     plan, run_id = request.plan, this_run()
     if run_id is None:
         raise DeliveryError("Only a run of promote can wait for an approval.", next="start the deployment promote/promote.")
@@ -225,14 +246,18 @@ def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, 
         name = f"{plan.release.version.tag} {plan.release.sha.short}"
         RunView(telling, run_id, name=name).at(f"{plan.environment.name}, request {request.number} waits for approval")
     left = request.expires_at - house.store.now()
-    return suspend_flow_run(
-        wait_for_input=ApprovalForm.with_initial_data(
-            description=f"**{plan.sentence()}**\n\n[Look at the evidence]({house.artifact_link(evidence)})"
-        ),
-        # Prefect's own end of the waiting is the second net: `recover` ends it with a better sentence.
-        timeout=max(1, int(left.total_seconds()) + PATIENCE_SECONDS),
-        key=f"approval-{form}",
-    )
+    question = f"**{plan.sentence()}**\n\n[Look at the evidence]({house.artifact_link(evidence)})"
+    question += "".join(f"\n\n{answer.sentence()}" for answer in answers_for(house, request))
+    try:
+        return suspend_flow_run(
+            wait_for_input=form_of(request).with_initial_data(description=question),
+            # Prefect's own end of the waiting is the second net: `recover` ends it with a better sentence.
+            timeout=max(1, int(left.total_seconds()) + PATIENCE_SECONDS),
+            key=f"approval-{form}",
+        )
+    except ValidationError:
+        log.warning("The run was set going without an answer that can be read. It asks again.")
+        return None
 
 
 PATIENCE_SECONDS = 300
@@ -257,14 +282,31 @@ def notice_key(request: PromotionRequest) -> str:
     return f"{request.plan.environment.name}/request-{request.number}"
 
 
+def form_of(request: PromotionRequest) -> type[ApprovalForm]:
+    return SignedApprovalForm if request.plan.environment.approval.policy == "signed" else ApprovalForm
+
+
 def _write_down(house: House, request: PromotionRequest, answer: ApprovalForm) -> PromotionRequest:
-    """The person's word in the journal. A second word by the same person changes nothing, and the run asks again."""
+    """The person's word in the journal. A second word by the same person changes nothing, and the run asks again; so does an approval
+    without a signature that counts, where one is asked for: the person is then whose key it is, and not who was typed.
+    """
+    person, signature = answer.approver, answer.signature if isinstance(answer, SignedApprovalForm) else ""
+    if isinstance(answer, SignedApprovalForm) and answer.decision == "approve":
+        allowed = request.plan.environment.approval.allowed_signers
+        signer = house.people().signer_of(words_to_sign(request), signature, allowed)
+        if signer is None:
+            log.warning(
+                "An approval of request %d in the name of %.100r has no signature that counts, and does not count.", request.number, person
+            )
+            return request
+        person = signer
     word = Approval(
-        person=" ".join(answer.approver.split()),
+        person=" ".join(person.split()),
         decision=answer.decision,
         reason=answer.reason.strip(),
         channel=answer.channel,
         at=house.store.now(),
+        signature=signature,
     )
     try:
         return house.store.decide(request.number, word)

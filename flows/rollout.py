@@ -20,6 +20,8 @@ from delivery.record import RolloutRecord
 from delivery.walk import to_the_end
 from flows.assembly import House, holder
 from flows.cancelling import stopped_when_cancelled
+from flows.proving import require_may_begin, require_may_go_live
+from flows.signing import sign_rollout
 from flows.telling import Notices, RunView, Telling, this_run, this_run_was_asked_for_at
 from tasks.lease import LeaseKeeper
 from tasks.report import rollout_markdown, rollout_rows
@@ -73,6 +75,7 @@ def run_rollout(
         if plan.kind != "rollback":
             require_no_hold(house, plan.environment)
         require_that_it_begins_here(house, plan)
+        require_may_begin(house, plan)
         rollout = house.store.open_rollout(keeper.lease, plan, by=by)
         news = _News(house, telling, plan, rollout, on_progress)
         news.begun(by)
@@ -85,6 +88,7 @@ def run_rollout(
             news.ended(message)
             raise RolledBack(f"{message}.", next="nothing: the steward, `recover` or the next rollout stops what is left of it.") from None
         news.ended(closed.message)
+        sign_rollout(house, rollout)
     return house.store.rollout(rollout)
 
 
@@ -165,6 +169,7 @@ def means_of(house: House, environment: Environment) -> Means:
         folder=house.settings.work_dir / "rollouts",
         acts=as_prefect_tasks if in_prefect_run() else as_plain_calls,
         calibrations=house.store.calibrations(environment.name, newest=NEWEST),
+        prove=lambda plan: require_may_go_live(house, plan),
     )
 
 
@@ -199,6 +204,7 @@ def finish_abandoned(house: House, environment: str | None = None, *, leave: Lea
         for closed in ended:
             told.append(closed.message)
             _tell_the_end(house, record.id, closed.message)
+            sign_rollout(house, record.id)
     return tuple(told)
 
 

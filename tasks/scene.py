@@ -45,6 +45,10 @@ def _as_far_as_known() -> bool:
     return True
 
 
+def nothing_to_prove() -> None:
+    """The default for `prove`: the environment asks for none."""
+
+
 def tell_nobody(_: str) -> None:
     """The default for progress: the journal remembers anyway."""
 
@@ -52,7 +56,8 @@ def tell_nobody(_: str) -> None:
 @dataclass(frozen=True)
 class Scene:
     """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports;
-    `earlier` is what the steps before found, in their order; `calibrations` what is known of blue's noise.
+    `earlier` is what the steps before found, in their order; `calibrations` what is known of blue's noise; `prove` raises when the
+    release is not, or no longer, what may go live.
     """
 
     plan: Plan
@@ -67,6 +72,7 @@ class Scene:
     earlier: Callable[[], Sequence[Evidence]] = tuple
     calibrations: Sequence[Calibration] = ()
     clock: Clock = field(default_factory=SteadyClock)
+    prove: Callable[[], None] = nothing_to_prove
 
     def is_way_back(self, step: Step) -> bool:
         """A step that a cancelled rollout still has to do."""

@@ -18,6 +18,7 @@ from plumbum import local
 from pydantic import SecretStr
 
 from blocks.installation import write_settings
+from blocks.signing import make_key_pair
 from delivery.errors import DeliveryError
 from delivery.image import ImageRef
 from deployments.api import PrefectApi
@@ -75,6 +76,7 @@ class LocalInstallation:
             "GREENROOM_BLOCKS_FILE": str(self.folder / "blocks.toml"),
             "GREENROOM_REPOSITORY": str(self.repository),
             "GREENROOM_ENVIRONMENTS_DIR": str(self.environments),
+            "GREENROOM_KEYS_DIR": str(self.folder / "keys"),
             "GREENROOM_BASE_IMAGES": json.dumps(ensure_base_images()),
             "GREENROOM_UI_URL": self.prefect.url,
         }
@@ -91,6 +93,10 @@ class LocalInstallation:
     @cached_property
     def steward(self) -> StewardProcess:
         return StewardProcess(self.folder, settings=self.settings, directory=HOME)
+
+    @property
+    def _signing_key(self) -> Path:
+        return self.folder / "signing.key"
 
     def backing(self, environment: str) -> Backing:
         """How to reach an environment's database and Redis, once it is started."""
@@ -109,6 +115,7 @@ class LocalInstallation:
             pool.submit(self.traefik.start).result()
             containers.result()
             server.result()
+        make_key_pair(self._signing_key, self.folder / "keys" / "release.pub")
         self._write_blocks()
         write_settings(self.folder, self.settings)
         self.run("-m", "deployments.register")
@@ -209,7 +216,8 @@ class LocalInstallation:
     def _blocks(self) -> dict[str, dict[str, Any]]:
         """Section name to values, as docs/operating.md describes the blocks file."""
         sections: dict[str, dict[str, Any]] = {
-            "oci-registry.default": {"host": self.registry.address, "namespace": "dealbrain", "insecure": True}
+            "oci-registry.default": {"host": self.registry.address, "namespace": "dealbrain", "insecure": True},
+            "signing-key.default": {"file": str(self._signing_key)},
         }
         for environment in ENVIRONMENTS:
             backing = self._backing[environment]

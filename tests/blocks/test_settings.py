@@ -214,6 +214,7 @@ threshold = nan
         ("quorum = 0", ":20 approval.quorum: got 0, expected 1 or more"),
         ("author_may_approve = 1", ":20 approval.author_may_approve: got 1, expected true or false"),
         ('automatic_for = "hotfix"', ":20 approval.automatic_for: got 'hotfix', expected a list"),
+        ('allowed_signers = "../people"', ":20 approval.allowed_signers: got '../people', expected the name of a file, without folders"),
         ('automatic_for = ["normal"]', ":20 approval.automatic_for[1]: got 'normal', expected one of 'hotfix'"),
     ],
 )

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from blocks.settings import settings
+from blocks.signing import make_key_pair
 from cli.doctor import Examination, _is_loopback, _listening
 from cli.main import run
+from delivery.errors import InvalidSettings
+from deployments.keys import main as make_keys
 from flows.heartbeat import beat
 
 
@@ -26,7 +29,7 @@ def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_each_thing_that_is_missing_is_named_with_its_next_step(examined: dict[str, Any]):
-    for name in ("blocks file", "registry", "environment production", "Prefect server", "repository"):
+    for name in ("blocks file", "registry", "signing key", "environment production", "Prefect server", "repository"):
         assert examined[name]["verdict"] == "missing", name
         assert examined[name]["next"], name
 
@@ -41,6 +44,31 @@ def test_it_sees_on_which_address_a_server_listens():
         [here], [everywhere] = _listening(private.getsockname()[1]), _listening(public.getsockname()[1])
     assert (here, _is_loopback(here)) == ("127.0.0.1", True)
     assert (everywhere, _is_loopback(everywhere)) == ("0.0.0.0", False)  # noqa: S104
+
+
+def with_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An installation with the key that `deployments.keys` makes, and its block; returns the folder of trusted keys."""
+    (tmp_path / "environments").mkdir()
+    (tmp_path / "environments" / "production.toml").write_text('[environment]\nname = "production"\ntarget = "production"\n')
+    monkeypatch.setenv("GREENROOM_WORK_DIR", str(tmp_path / "work"))
+    monkeypatch.setenv("GREENROOM_ENVIRONMENTS_DIR", str(tmp_path / "environments"))
+    assert make_keys() == 0
+    (tmp_path / "work" / "blocks.toml").touch(mode=0o600)
+    (tmp_path / "work" / "blocks.toml").write_text(f'[signing-key.default]\nfile = "{tmp_path}/work/signing.key"\n')
+    return tmp_path / "environments" / "keys"
+
+
+def test_a_key_whose_public_half_is_trusted_is_all_that_signing_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with_a_key(tmp_path, monkeypatch)
+    found = Examination(settings())._signing_key("signing key")
+    assert (found.verdict, found.evidence) == ("ok", "signs, and is trusted by production")
+
+
+def test_a_key_that_nobody_trusts_is_found_before_a_release_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    keys = with_a_key(tmp_path, monkeypatch)
+    make_key_pair(tmp_path / "other.key", keys / "release.pub")
+    with pytest.raises(InvalidSettings, match="trusted by none of the keys of production"):
+        Examination(settings())._signing_key("signing key")
 
 
 def test_a_steward_that_does_not_look_is_worth_a_look(examined: dict[str, Any]):

@@ -1,6 +1,6 @@
 import pytest
 
-from delivery.environment import JudgeSettings
+from delivery.environment import ApprovalPolicy, Environment, Identity, JudgeSettings
 from tests.delivery.samples import an_environment
 
 
@@ -27,3 +27,10 @@ def test_figures_of_the_judge_that_cannot_be_meant_are_named(key: str, got: floa
 def test_the_judge_is_as_careful_as_the_file_says() -> None:
     policy = JudgeSettings(alpha=0.001, warm_up_seconds=5, error_margin=0.02).policy()
     assert (policy.alpha, policy.warm_up_seconds, policy.error_margin) == (0.001, 5, 0.02)
+
+
+def test_a_hotfix_passes_by_itself_nowhere_that_signatures_count() -> None:
+    environment = Environment(
+        Identity("production", target="production"), approval=ApprovalPolicy(policy="signed", automatic_for=("hotfix",))
+    )
+    assert [problem.partition(":")[0] for problem in environment.problems()] == ["approval.automatic_for"]

@@ -30,6 +30,11 @@ def test_production_waits_for_a_person_other_than_the_author() -> None:
     assert production.approval.automatic_for == ()
 
 
+def test_production_takes_signed_releases_of_the_main_branch_only() -> None:
+    policy = load_environment("production", FOLDER).provenance
+    assert (policy.required, policy.branch) == (True, "main")
+
+
 def test_production_has_the_triggers_of_the_specification() -> None:
     found = {(trigger.metric, trigger.threshold, trigger.for_seconds) for trigger in load_environment("production", FOLDER).trigger}
     assert found >= {("error_rate", 0.05, 120), ("p95_ms", 3000, 180), ("cpu", 0.9, 300), ("memory", 0.85, 300)}

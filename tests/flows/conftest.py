@@ -31,6 +31,8 @@ bake_seconds = 0
 hold_seconds = 0
 [prove]
 smoke = false
+[provenance]
+required = false
 """
 
 PRODUCTION = """\
@@ -50,6 +52,8 @@ bake_seconds = 0
 hold_seconds = 900
 [prove]
 smoke = false
+[provenance]
+required = false
 """
 
 

@@ -1,0 +1,110 @@
+"""Go or no-go: what has to hold before a release may go to an environment, whoever has approved it. Rules are data, answers are values."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from delivery.application import STRICT
+from delivery.errors import InvalidSettings
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Nothing goes from `starts` until `ends`: times as text, with their offset (2026-12-24T12:00:00+01:00)."""
+
+    __pydantic_config__ = STRICT
+
+    starts: str
+    ends: str
+    reason: str
+
+    @property
+    def window(self) -> tuple[datetime, datetime]:
+        """Raises `InvalidSettings` when it is none."""
+        starts, ends = _moment(self.starts), _moment(self.ends)
+        if starts is None or ends is None or starts >= ends:
+            raise InvalidSettings(f"Not a window: got {self.starts[:40]!r} to {self.ends[:40]!r}.", next="write two times with offsets.")
+        return starts, ends
+
+
+@dataclass(frozen=True)
+class GoSettings:
+    """A release must have lived `soak_seconds` in the environment before; with `evidence` its signed chain must be whole; nothing goes in a
+    `freeze`. Kinds in `not_for` are held up by none of these.
+    """
+
+    __pydantic_config__ = STRICT
+
+    soak_seconds: float = 0.0
+    evidence: bool = False
+    freeze: tuple[Freeze, ...] = ()
+    not_for: tuple[Literal["hotfix"], ...] = ()
+
+    def problems(self) -> tuple[str, ...]:
+        """Everything that cannot be meant, as sentences `key: got …, expected …`."""
+        found = [] if self.soak_seconds >= 0 else [f"go.soak_seconds: got {self.soak_seconds:g}, expected 0 or more"]
+        for number, freeze in enumerate(self.freeze, 1):
+            try:
+                freeze.window  # noqa: B018  asked for its refusal
+            except InvalidSettings:
+                got = f"{freeze.starts[:40]!r} to {freeze.ends[:40]!r}"
+                found.append(f"go.freeze[{number}]: got {got}, expected times with an offset, the end after the start")
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`what` says why, with figures, whether it is a go or not."""
+
+    rule: str
+    go: bool
+    what: str
+
+    def sentence(self) -> str:
+        return f"{'go' if self.go else 'NO GO'}, {self.rule}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Soak:
+    """How a release has lived in the environment before: from when, until when (None: it lives there still)."""
+
+    environment: str
+    since: datetime
+    until: datetime | None
+
+    def lasted(self, now: datetime) -> timedelta:
+        return (self.until or now) - self.since
+
+
+def answers(rules: GoSettings, kind: str, *, now: datetime, soak: Soak | None, broken: tuple[str, ...]) -> tuple[Answer, ...]:
+    """One answer per rule that the environment has. `broken` is what is wrong with the release's evidence; looked at where it counts."""
+    if kind in rules.not_for:
+        return (Answer("all rules", go=True, what=f"a {kind} is held up by none"),)
+    return tuple(_answers(rules, now=now, soak=soak, broken=broken))
+
+
+def _answers(rules: GoSettings, *, now: datetime, soak: Soak | None, broken: tuple[str, ...]) -> Iterator[Answer]:
+    if rules.soak_seconds:
+        lasted = soak.lasted(now).total_seconds() if soak else 0.0
+        where = (
+            f"{lasted / 60:.0f} of {rules.soak_seconds / 60:.0f} min in {soak.environment}" if soak else "it has not lived anywhere before"
+        )
+        yield Answer("soak", lasted >= rules.soak_seconds, where)
+    if rules.evidence:
+        yield Answer("evidence", not broken, "; ".join(broken[:3]) or "everything that was signed holds")
+    for freeze in rules.freeze:
+        starts, ends = freeze.window
+        if now < ends:
+            frozen = starts <= now
+            yield Answer(
+                "freeze", not frozen, f"{freeze.reason}, {'until' if frozen else 'from'} {(ends if frozen else starts).isoformat()}"
+            )
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo is not None else None

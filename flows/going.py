@@ -1,0 +1,29 @@
+"""An environment's go/no-go rules, asked about one request: when people are asked, and just before the first act."""
+
+from delivery.approval import PromotionRequest
+from delivery.go import Answer, Soak, answers
+from flows.assembly import House
+from flows.proving import policy_of, registry_of
+from tasks.chain import examine
+
+
+def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
+    """By today's environment file, not by the plan's frozen one: a freeze that is declared now holds up what waits already."""
+    plan = request.plan
+    environment = house.environment(plan.environment.name)
+    broken: tuple[str, ...] = ()
+    if environment.go.evidence and plan.kind not in environment.go.not_for:
+        policy = policy_of(house, environment)
+        found = examine(plan.release, policy, store=house.store, keys=house.keys(), registry=registry_of(house))
+        broken = tuple(f"{one.stage} {one.about}: {one.what}" for one in found if not one.well)
+    soak = _soak(house, environment.environment.after, plan.release.id)
+    return answers(environment.go, plan.kind, now=house.store.now(), soak=soak, broken=broken)
+
+
+def _soak(house: House, before: str | None, release: str) -> Soak | None:
+    """Of the newest promotion there, to the next one of another release."""
+    promoted = [record for record in house.store.rollouts(environment=before, limit=500) if record.promoted_at] if before else []
+    for place, record in enumerate(promoted):  # the newest first
+        if record.release == release and record.promoted_at:
+            return Soak(record.environment, record.promoted_at, promoted[place - 1].promoted_at if place else None)
+    return None

@@ -1,0 +1,113 @@
+"""What may run in an environment, asked where it is about to: the one place that knows policy, keys, journal and registry together."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from blocks.documents import fingerprint
+from blocks.registry import OciRegistry
+from delivery.application import Application
+from delivery.approval import Decision, Granted, PromotionRequest, decide, signed_words
+from delivery.dsse import NotProven
+from delivery.environment import Environment
+from delivery.errors import InvalidSettings, NotApproved
+from delivery.plan import Plan
+from delivery.ports import Registry
+from delivery.provenance import Build, ProvenancePolicy
+from delivery.release import Release
+from delivery.source import Source
+from flows.assembly import House
+from flows.telling import this_run
+from tasks.prove import require_proven
+from tasks.sign import base_materials, sign_provenance
+
+
+def require_may_begin(house: House, plan: Plan) -> None:
+    """Before the first act, forward or back: raises `NotApproved` or `NotProven`, in one sentence, and the environment stays as it is."""
+    require_proven_release(house, plan)
+    _require_signed_approval(house, plan, beginning=True)
+
+
+def require_may_go_live(house: House, plan: Plan) -> None:
+    """Before the promotion, once more: a key that was taken away, or a person, counts no longer."""
+    require_proven_release(house, plan)
+    _require_signed_approval(house, plan, beginning=False)
+
+
+def decision_on(house: House, request: PromotionRequest) -> Decision:
+    """What people's words amount to; where only signatures count, each is verified now."""
+    plan = request.plan
+    policy = plan.environment.approval
+    words = request.approvals
+    if policy.policy == "signed":
+        people = house.people()
+        words = signed_words(request, lambda message, signature: people.signer_of(message, signature, policy.allowed_signers))
+    return decide(policy, words, kind=plan.kind, author=plan.release.author, expires_at=request.expires_at, now=house.store.now())
+
+
+def _require_signed_approval(house: House, plan: Plan, *, beginning: bool) -> None:
+    """Where only signatures count they are what the rollout itself goes by, whatever a run's state or a row in the journal says.
+
+    Going back to a release that has lived here asks nobody. A rollout may begin until its approval expires, and ends when it ends.
+    """
+    if plan.environment.approval.policy != "signed" or plan.kind == "rollback":
+        return
+    title = plan.environment.title
+    request = house.store.request(plan.request) if plan.request else None
+    if request is None or fingerprint(plan) != request.plan_hash:
+        raise NotApproved(f"{title} does not take {plan.release.id}: nobody was asked about this very plan.", next="promote it.")
+    if beginning and (request.closed or house.store.now() >= request.expires_at):
+        why = f"is closed: {request.closed}" if request.closed else f"expired at {request.expires_at:%Y-%m-%d %H:%M} UTC"
+        raise NotApproved(f"{title} does not take {plan.release.id}: request {request.number} {why}.", next="promote it once more.")
+    if not isinstance(decision_on(house, request), Granted):
+        raise NotApproved(
+            f"{title} does not take {plan.release.id}: request {request.number} has no valid signature of enough people.",
+            next=f"sign it: `greenroom approve {request.number}`. Who counts is in {plan.environment.approval.allowed_signers}.",
+        )
+
+
+def require_proven_release(house: House, plan: Plan) -> None:
+    """Raises `NotProven`, in one sentence, when the plan's environment does not trust where its release comes from."""
+    environment = plan.environment
+    policy = policy_of(house, environment)
+    try:
+        require_proven(plan.release, policy, store=house.store, keys=house.keys(), registry=registry_of(house) if policy.required else None)
+    except NotProven as not_proven:
+        raise NotProven(f"{environment.title} does not take {plan.release.id}. {not_proven.what}", next=not_proven.next) from None
+
+
+def policy_of(house: House, environment: Environment) -> ProvenancePolicy:
+    """The environment's policy; what it leaves empty is this installation's own repository and builder."""
+    policy, installation = environment.provenance, house.settings
+    return replace(policy, repository=policy.repository or installation.repository, builder=policy.builder or installation.builder)
+
+
+def require_signer(house: House, environment: Environment) -> None:
+    """Raises `InvalidSettings` when releases are not signed here and the environment takes signed ones only."""
+    if environment.provenance.required and house.signer() is None:
+        raise InvalidSettings(
+            f"{environment.title} takes signed releases only, and there is no block signing-key/default here.",
+            next="make a key: `python -m deployments.keys` (docs/operating.md, Signed releases).",
+        )
+
+
+def sign_release(house: House, release: Release, source: Source, application: Application, *, started: datetime) -> tuple[bytes, ...]:
+    """Signs the provenance of every image of a release that was just published; nothing where there is no key."""
+    signer, installation = house.signer(), house.settings
+    if signer is None:
+        return ()
+    run = this_run()
+    build = Build(
+        builder=installation.builder,
+        invocation=f"urn:uuid:{run}" if run else f"urn:greenroom:direct:{release.id}",
+        started=started,
+        finished=house.store.now(),
+        main_branch=installation.main_branch,
+        bases=base_materials(application.bases, installation.base_images),
+    )
+    return sign_provenance(release, source, build, signer, house.registry())
+
+
+def registry_of(house: House) -> Registry | None:
+    """None where there is no registry block: then only what the journal keeps can prove anything."""
+    found: OciRegistry | None = house.blocks.find("oci-registry", house.settings.registry)
+    return found

@@ -1,0 +1,89 @@
+"""Go or no-go, as a request meets it."""
+
+from datetime import timedelta
+
+import pytest
+
+from delivery.approval import Approval, PromotionRequest
+from delivery.errors import NotApproved
+from delivery.journal import Ending
+from delivery.record import RolloutRecord
+from delivery.release import Release
+from flows.going import answers_for
+from flows.promote import ask, carry_out
+from flows.telling import Telling
+from tests.flows.conftest import Stage
+from tests.signing import AT
+
+pytestmark = pytest.mark.processes
+
+
+def rule(stage: Stage, text: str) -> None:
+    file = stage.environments / "production.toml"
+    file.write_text(f"{file.read_text()}{text}")
+
+
+def approved(stage: Stage, release: Release, kind: str = "normal") -> PromotionRequest:
+    request = ask(stage.house, release.id, "production", kind, key=f"{kind} {release.id}")  # type: ignore[arg-type]
+    return stage.house.store.decide(request.number, Approval("Bea", "approve", "fine", "cli", AT))
+
+
+def carried_out(stage: Stage, request: PromotionRequest) -> RolloutRecord:
+    with Telling() as telling:
+        return carry_out(stage.house, request, telling, approved_by=("Bea",))
+
+
+def require_no_go(stage: Stage, request: PromotionRequest, why: str) -> None:
+    with pytest.raises(NotApproved, match=why):
+        carried_out(stage, request)
+    assert stage.production.acts == []
+    assert why in str(stage.house.store.request(request.number).closed)
+
+
+def after(stage: Stage, monkeypatch: pytest.MonkeyPatch, **time: float) -> None:
+    kind = type(stage.house.store)
+    now = kind.now
+    monkeypatch.setattr(kind, "now", lambda store: now(store) + timedelta(**time))
+
+
+def test_an_approved_release_that_has_not_soaked_begins_nothing(stage: Stage) -> None:
+    rule(stage, "[go]\nsoak_seconds = 1800\n")
+    require_no_go(stage, approved(stage, stage.on_staging("1.0.0")), "NO GO, soak: 0 of 30 min in staging")
+
+
+def test_once_it_has_soaked_it_goes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule(stage, "[go]\nsoak_seconds = 1800\n")
+    request = approved(stage, stage.on_staging("1.0.0"))
+    after(stage, monkeypatch, minutes=31)
+    assert carried_out(stage, request).ending is Ending.LIVE
+
+
+def test_a_release_that_another_one_replaced_at_once_has_not_soaked(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule(stage, "[go]\nsoak_seconds = 1800\n")
+    first = stage.on_staging("1.0.0")
+    stage.on_staging("1.1.0")
+    request = approved(stage, first)
+    after(stage, monkeypatch, hours=1)
+    require_no_go(stage, request, "NO GO, soak: 0 of 30 min in staging")
+
+
+def test_a_freeze_that_is_declared_while_a_request_waits_holds_it_up(stage: Stage) -> None:
+    request = approved(stage, stage.on_staging("1.0.0"))
+    rule(stage, '[[go.freeze]]\nstarts = "2020-01-01T00:00:00Z"\nends = "2999-01-01T00:00:00Z"\nreason = "audit"\n')
+    require_no_go(stage, request, "NO GO, freeze: audit, until 2999-01-01T00:00:00")
+
+
+def test_a_hotfix_goes_where_the_rules_are_not_for_it(stage: Stage) -> None:
+    rule(stage, '[go]\nsoak_seconds = 1800\nnot_for = ["hotfix"]\n')
+    release = stage.on_staging("1.0.0")
+    assert carried_out(stage, approved(stage, release, "hotfix")).ending is Ending.LIVE
+
+
+def test_a_release_whose_evidence_is_broken_is_no_go_where_that_counts(stage: Stage) -> None:
+    (stage.environments / "keys").mkdir()
+    rule(stage, "[go]\nevidence = true\n")
+    text = (stage.environments / "production.toml").read_text()
+    (stage.environments / "production.toml").write_text(text.replace("required = false", "required = false\nkeys = []"))
+    request = approved(stage, stage.on_staging("1.0.0"))
+    assert [(answer.rule, answer.go) for answer in answers_for(stage.house, request)] == [("evidence", False)]
+    require_no_go(stage, request, "NO GO, evidence: provenance api: nobody signed where it comes from")
