@@ -13,7 +13,7 @@ from blocks.engine_errors import MissingError
 from blocks.engine_facts import Found
 from blocks.http import shared_client
 from delivery.application import Service
-from delivery.health import HealthReport, ProbeResult
+from delivery.health import HealthReport, ProbeResult, says_any
 from delivery.release import Release
 
 _LONGEST_MATCH, _MOST_MATCHES, _MOST_LINES = 300, 20, 5000
@@ -139,7 +139,7 @@ class ReplicaHealth:
             if last is not None and at <= last:
                 continue
             self._last_lines[found.id] = at
-            if any(pattern in text for pattern in patterns):
+            if says_any(text, patterns):
                 matches.append(f"{found.label('service')}: {text[:_LONGEST_MATCH]}")
         return tuple(matches[-_MOST_MATCHES:])
 

@@ -91,7 +91,8 @@ class Traffic:
 @dataclass(frozen=True)
 class WatchSettings:
     """Scrapes every `interval_seconds`; rates and percentiles are taken over the last `window_seconds`, and count as unknown below
-    `minimum_requests` in it. A watch that stays blind beyond its length plus `blind_seconds` turns the rollout back.
+    `minimum_requests` in it. A watch that stays blind beyond its length plus `blind_seconds` turns the rollout back. `log_patterns` are
+    plain texts that a log line contains.
     """
 
     __pydantic_config__ = STRICT
@@ -264,6 +265,8 @@ class Environment:
             found.append(f"watch.interval_seconds: got {self.watch.interval_seconds}, expected more than 0")
         if self.watch.window_seconds < self.watch.interval_seconds:
             found.append(f"watch.window_seconds: got {self.watch.window_seconds}, expected at least interval_seconds")
+        if any(not pattern for pattern in self.watch.log_patterns):
+            found.append("watch.log_patterns: got an empty text, which every line contains, expected texts to look for")
         found += self.judge.problems()
         found += [problem for trigger in self.trigger if (problem := trigger.problem())]
         found += self.verification.problems()

@@ -119,17 +119,24 @@ class Watching:
         longest = max((trigger.for_seconds + trigger.max_gap_seconds for trigger in triggers), default=0.0)
         self._kept_seconds = 2 * longest + 10 * settings.interval_seconds
 
+    def count(self, at: float, green: Counters | None, blue: Counters | None) -> bool:
+        """Takes one scrape in, before the slower half of a look; True when its evidence already sends green back. Green's memory is the
+        one of the look before.
+        """
+        self.green.see(at, green)
+        self.blue.see(at, blue)
+        if self._judging is not None:
+            self._judging.see(at, green, blue, self.latest.memory if self.latest else None)
+        return self.verdict is not None and self.verdict.decision is Decision.ROLLBACK
+
     def see(self, look: Look) -> None:
+        """The whole look, whose scrape was counted."""
         self.latest = look
-        self.green.see(look.at, look.green)
-        self.blue.see(look.at, look.blue)
         if look.report is not None:
             self._sick_looks = 0 if look.report.well else self._sick_looks + 1
             self._matches.append((look.at, look.report.log_matches))
         while self._matches and self._matches[0][0] <= look.at - self._settings.window_seconds:
             self._matches.popleft()
-        if self._judging is not None:
-            self._judging.see(look.at, look.green, look.blue, look.memory)
         values = self._values(look)
         for trigger in self._triggers:
             value = look.gauges.get(trigger.name) if trigger.metric == "gauge" else values[trigger.metric]
@@ -234,7 +241,11 @@ def watch(step: Step, scene: Scene) -> Evidence:
         scene.ensure()
         if scene.stop.is_set():
             return CANCELLED
-        watching.see(_look(scene, at=clock.now() - began))
+        at = clock.now() - began
+        green, blue = _scraped(scene)
+        decided = watching.count(at, green, blue)
+        # Users of a green that is worse do not wait until its replicas have been asked, which a sick one draws out.
+        watching.see(Look(at, green, blue, report=None) if decided else _look(scene, at, green, blue))
         passed = clock.now() - began
         seen = f"green {watching.green.sentence()}, blue {watching.blue.sentence()}"
         scene.tell(f"{min(passed, length):.0f} of {length:.0f} s, {seen}")
@@ -271,10 +282,17 @@ def _verdict(watching: Watching, *, passed: float, length: float, blind: float, 
     return (False, doubt) if passed >= length + blind else None
 
 
-def _look(scene: Scene, *, at: float) -> Look:
+def _scraped(scene: Scene) -> tuple[Counters | None, Counters | None]:
+    """What green and blue have counted; None what could not be read, and blue where there is none."""
     plan = scene.plan
-    pair = (plan.release,) if plan.blue is None else (plan.release, plan.blue)
-    counters = scrape(scene, pair)
+    counters = scrape(scene, (plan.release,) if plan.blue is None else (plan.release, plan.blue))
+    if counters is None:
+        return None, None
+    return counters[plan.release.id], counters[plan.blue.id] if plan.blue is not None else None
+
+
+def _look(scene: Scene, at: float, green: Counters | None, blue: Counters | None) -> Look:
+    plan = scene.plan
     report: HealthReport | None = None
     try:
         report = scene.target.check(plan.release, patterns=plan.environment.watch.log_patterns)
@@ -282,8 +300,8 @@ def _look(scene: Scene, *, at: float) -> Look:
         log.warning("%s could not be asked: %s", plan.release.id, broken)
     return Look(
         at=at,
-        green=counters.get(plan.release.id) if counters is not None else None,
-        blue=counters.get(plan.blue.id) if counters is not None and plan.blue is not None else None,
+        green=green,
+        blue=blue,
         report=report,
         blue_memory=_memory_of(plan.blue, scene) if plan.blue is not None and plan.environment.judge.enabled else None,
         gauges=_gauges(scene) if any(trigger.gauge for trigger in plan.environment.trigger) else {},

@@ -281,3 +281,19 @@ def test_a_rollout_hands_what_is_known_of_blues_noise_to_its_judge(tmp_path: Pat
     world.roll_out(means=replace(world.means, calibrations=(MEASURED,)))
     facts = world.evidence("watch-50").evidence.facts[FACTS]
     assert facts["context"]["noise"]["clump"] == measured_noise(CLUMPS).clump  # type: ignore[index,call-overload]
+
+
+def test_evidence_that_suffices_does_not_wait_for_the_replicas_to_be_asked(tmp_path: Path) -> None:
+    """A sick replica answers its health path after seconds, or never."""
+    stage = Stage(tmp_path)
+    stage.traffic.error_share[GREEN.id] = 0.08
+    scraped, asked = [], []
+    scrape, check = stage.traffic.scrape, stage.target.check
+    stage.traffic.scrape = lambda releases: (scraped.append(stage.clock.now()), scrape(releases))[1]  # type: ignore[method-assign]
+    stage.target.check = lambda release, patterns=(): (asked.append(stage.clock.now()), check(release, patterns))[1]  # type: ignore[method-assign]
+
+    evidence = stage.watch()
+
+    assert "rolled back at 50 %" in evidence.summary
+    assert scraped[-1] == stage.clock.now()
+    assert asked[-1] == scraped[-2]
