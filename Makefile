@@ -10,7 +10,7 @@ ROOM   := .greenroom
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check docs-check test-fast test test-exhaustive demo demo-down bench-rollout bench-proxy bench-judge bench-scale chaos lock clean
+.PHONY: help setup check docs-check test-fast test test-exhaustive demo demo-down bench-rollout bench-way-back bench-proxy bench-judge bench-scale chaos lock clean
 
 help: ## what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ demo-down: $(READY) ## end and remove what a demo left running
 
 bench-rollout: setup ## twenty redeployments under load; the last line is one JSON object
 	$(BIN)/python -m bench.rollout --redeploys 20 --rate 200
+
+bench-way-back: setup ## how long users of a worse release wait once the judge could know; the last line is one JSON object
+	$(BIN)/python -m bench.way_back --times 5
 
 chaos: setup ## everything is killed everywhere under load; the last line is one JSON object (CHAOS="--help" tells more)
 	$(BIN)/python -m tests.chaos $(CHAOS)

@@ -3,6 +3,8 @@
 ROLE=web serves port 8000; ROLE=worker takes one job after another. Paths: /health, / (who answers), /slow?seconds=3,
 /peer (asks http://api:8000/ of its own colour), /say?text=… (prints), /busy (how many
 slow ones it is answering), /sick (is sick from now on), /crash.
+
+ERRS=1: every other answer is a 500, but of /health. HEALTH_SECONDS=5: /health takes so long once users have come.
 """
 
 import asyncio
@@ -18,6 +20,8 @@ import urllib.request
 
 VERSION = os.environ.get("VERSION", "0.0.0")
 READY = pathlib.Path("/tmp/ready")  # noqa: S108  in a container of its own
+ERRS = os.environ.get("ERRS") == "1"
+HEALTH_SECONDS = float(os.environ.get("HEALTH_SECONDS", "0"))
 JOB_SECONDS = float(os.environ.get("JOB_SECONDS", "1"))
 
 
@@ -30,6 +34,7 @@ class Web:
         self.idle.set()
         self.slow = 0
         self.sick = False
+        self.users = 0
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -82,8 +87,12 @@ class Web:
     async def answer(self, path: str, asked: dict[str, str]) -> tuple[int, dict[str, object]]:
         me: dict[str, object] = {"version": VERSION, "host": socket.gethostname(), "path": path}
         if path.endswith("/health"):
+            await asyncio.sleep(HEALTH_SECONDS if self.users else 0)
             said = {**me, "status": "healthy", "database": "connected"}
             return (503, {**said, "database": "disconnected"}) if self.sick else (200, said)
+        self.users += 1
+        if ERRS and self.users % 2:
+            return 500, me
         if path.endswith("/slow"):
             self.slow += 1
             await asyncio.sleep(float(asked["seconds"]))
