@@ -41,8 +41,8 @@ class Settings(BaseSettings):
     `database_url` is the journal's (a SQLite file in `work_dir` when none is set); `repository` a Git URL or path ("" when none is set);
     `base_images` maps upstream references to local images; `registry` is the name of an `oci-registry` block; `blocks_file` is the local
     source of blocks; `keys_dir` has the public keys that environments trust; `builder` is this installation's name in provenance;
-    `extra_ca` is a certificate authority that image builds trust beside the usual ones. Housekeeping keeps the images of the
-    newest `keep_releases` releases beside what is needed, and files and remains for `keep_days`.
+    `extra_ca` is a certificate authority that image builds trust beside the usual ones; `advisories` is the file of the team's own.
+    Housekeeping keeps the images of the newest `keep_releases` releases beside what is needed, and files and remains for `keep_days`.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
@@ -61,10 +61,11 @@ class Settings(BaseSettings):
     keys_dir: Path = Field(default_factory=lambda read: read["environments_dir"] / "keys")
     builder: str = Field(default="urn:greenroom:builder", pattern=r"^[a-z][a-z0-9+.-]*:\S+$")
     extra_ca: FilePath | None = None
+    advisories: Path | None = None
     keep_releases: Annotated[int, Field(ge=1, le=10_000)] = 10
     keep_days: Annotated[float, Field(ge=1.0, le=3650.0, allow_inf_nan=False)] = 30.0
 
-    @field_validator("work_dir", "environments_dir", "blocks_file", "keys_dir", "extra_ca")
+    @field_validator("work_dir", "environments_dir", "blocks_file", "keys_dir", "extra_ca", "advisories")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().absolute() if path else path

@@ -12,10 +12,11 @@ ReportKind = Literal["ruff", "eslint", "bandit", "pip-audit", "npm-audit", "gitl
 REPORT_KINDS: tuple[str, ...] = get_args(ReportKind)
 
 # What a command may ask for in braces: the file that its report is read from, the commits since the release before, and the folder of the
-# repository's history, in which none of its files lie.
+# repository's history, in which none of its files lie, and the folder of the team's advisories.
 REPORT = "{report}"
 RANGE = "{range}"
 HISTORY = "{history}"
+ADVISORIES = "{advisories}"
 
 
 @dataclass(frozen=True)

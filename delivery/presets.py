@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from delivery.check_settings import HISTORY, RANGE, REPORT, CheckSettings
+from delivery.check_settings import ADVISORIES, HISTORY, RANGE, REPORT, CheckSettings
 from delivery.scan import Severity
 from delivery.strict import STRICT
 
@@ -69,10 +69,24 @@ def _repository(check: Callable[..., CheckSettings], around: Surroundings) -> tu
     )
 
 
+def _trivy(check: Callable[..., CheckSettings], _around: Surroundings) -> tuple[CheckSettings, ...]:
+    # Nor does a trivy.yaml, .trivyignore or trivy-secret.yaml of the commit reach it.
+    unmoved = ("--config", "/dev/null", "--ignorefile", "/dev/null", "--secret-config", f"{HISTORY}/none")
+    quiet = ("--quiet", "--skip-java-db-update", "--skip-check-update", "--skip-version-check", "--offline-scan", *unmoved)
+    kept = ("--format", "json", "--output", REPORT)
+    known = ("--cache-dir", ADVISORIES, "--skip-db-update")
+    options = {"report": "trivy", "fails_at": Severity.HIGH}
+    return (
+        check("trivy-vulnerabilities", "trivy", "fs", *quiet, *known, "--scanners", "vuln", *kept, ".", **options),
+        check("trivy-config", "trivy", "fs", *quiet, "--scanners", "misconfig,secret", *kept, ".", **options),
+    )
+
+
 PRESETS: Mapping[str, Callable[[Callable[..., CheckSettings], Surroundings], tuple[CheckSettings, ...]]] = {
     "python": _python,
     "node": _node,
     "repository": _repository,
+    "trivy": _trivy,
 }
 
 

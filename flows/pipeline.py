@@ -69,7 +69,7 @@ def pipeline(
         release = released(house, source, wanted) if until != "build" else None
         if release is None:
             view.at("verify")
-            checks = verify(source, application, work_dir=house.settings.work_dir)
+            checks = verify(source, application, work_dir=house.settings.work_dir, advisories=house.settings.advisories)
             view.at("build")
             started = house.store.now()
             images = build(house, source, application, wanted)

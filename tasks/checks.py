@@ -17,11 +17,12 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from delivery.application import Application
 from delivery.check import CheckResult
-from delivery.check_settings import CheckSettings
+from delivery.check_settings import ADVISORIES, CheckSettings
 from delivery.errors import DeliveryError
 from delivery.gate import Gate
 from delivery.scan import NotScanned, Scan, Scanned, worst_first
 from delivery.source import Source
+from tasks.advisories import ready_advisories
 from tasks.findings import MOST_LINES, findings
 from tasks.retry import ONCE, retried
 from tasks.scans import command_of, look
@@ -45,18 +46,29 @@ def verify(
     secrets: Sequence[SecretStr] = (),
     at_once: int | None = None,
     gate: Gate | None = None,
+    advisories: Path | None = None,
 ) -> tuple[CheckResult, ...]:
     """Runs every check of the application, `at_once` (default: as many as there are cores) side by side, and returns all answers.
 
-    All run to their end before anything is said. `gate` is the application's own waivers and today, when none is given. Raises
-    `DeliveryError` naming each failing tool with its first findings, each tool that did not look, and each waiver that has run out.
+    All run to their end before anything is said. Without a `gate` it is the application's own waivers and today; `advisories` is the file
+    of the team's own. Raises `DeliveryError` naming each failing tool with its first findings, each tool that did not look, and each waiver
+    that has run out.
     """
     together = at_once or os.cpu_count() or 1
     gate = gate or Gate(datetime.now(UTC).date(), application.waiver)
     with use_of(Path(source.path)):
         toolchains = prepare_toolchains(source, application, work_dir=work_dir, names={check.toolchain for check in application.checks})
         acts = [
-            partial(check_once, check, source, toolchains.get(check.toolchain or ""), work_dir=work_dir, gate=gate, secrets=secrets)
+            partial(
+                check_once,
+                check,
+                source,
+                toolchains.get(check.toolchain or ""),
+                work_dir=work_dir,
+                gate=gate,
+                secrets=secrets,
+                advisories=advisories,
+            )
             for check in application.checks
         ]
         outcomes = side_by_side(acts, at_once=together)
@@ -75,10 +87,17 @@ def verify(
 
 @retried(ONCE, name="check", run_name="check {check.name}")
 def check_once(
-    check: CheckSettings, source: Source, toolchain: Prepared | None, *, work_dir: Path, gate: Gate, secrets: Sequence[SecretStr] = ()
+    check: CheckSettings,
+    source: Source,
+    toolchain: Prepared | None,
+    *,
+    work_dir: Path,
+    gate: Gate,
+    secrets: Sequence[SecretStr] = (),
+    advisories: Path | None = None,
 ) -> CheckResult:
     """One check as a stage of its own: its answer when it passed, else `DeliveryError` with tool, place and next step."""
-    result = run_check(check, source, toolchain, work_dir=work_dir, gate=gate, secrets=secrets)
+    result = run_check(check, source, toolchain, work_dir=work_dir, gate=gate, secrets=secrets, advisories=advisories)
     log.log(logging.WARNING if result.not_scanned else logging.INFO, "%s", result.sentence())
     if result.passed:
         return result
@@ -99,13 +118,32 @@ def check_once(
 
 
 def run_check(
-    check: CheckSettings, source: Source, toolchain: Prepared | None, *, work_dir: Path, gate: Gate, secrets: Iterable[SecretStr] = ()
+    check: CheckSettings,
+    source: Source,
+    toolchain: Prepared | None,
+    *,
+    work_dir: Path,
+    gate: Gate,
+    secrets: Iterable[SecretStr] = (),
+    advisories: Path | None = None,
 ) -> CheckResult:
     """Runs one tool and returns its answer; an answer "passed" for the same content, command and toolchain comes from the cache.
 
     What the cache keeps are findings; whether they pass is decided anew, since waivers run out.
     """
     environment = toolchain_environment(toolchain, work_dir=work_dir, extra=check.settings)
+    if any(ADVISORIES in part for part in check.command):
+        known = ready_advisories(
+            advisories,
+            work_dir=work_dir,
+            environment=environment,
+            today=gate.today,
+            identity=_identity(check.command[0], environment["PATH"]),
+        )
+        if isinstance(known, NotScanned):
+            return _judged(CheckResult(check.name, passed=False, seconds=0.0, not_scanned=known.reason), check, gate)
+        # In the name of its folder is what it holds, so that the cache knows other advisories for another check.
+        check = replace(check, command=tuple(part.replace(ADVISORIES, str(known.folder)) for part in check.command))
     memory = work_dir / "cache" / "checks" / f"{_check_key(check, source, toolchain, environment)}.json"
     if (remembered := _remembered(memory, check.fresh_hours)) is not None and (judged := _judged(remembered, check, gate)).passed:
         return judged

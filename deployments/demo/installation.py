@@ -24,6 +24,7 @@ from delivery.image import ImageRef
 from deployments.api import PrefectApi
 from deployments.backing import POSTGRES, Backing, BackingContainers, PrefectDatabase, StageContainers, kept_secret
 from deployments.base_images import ensure_base_images
+from deployments.demo.advisories import write_advisories
 from deployments.machine import engine_client
 from deployments.processes import free_ports, port_is_free
 from deployments.stage import PrefectServer, PrefectWorker, Registry, Traefik
@@ -79,6 +80,7 @@ class LocalInstallation:
             "GREENROOM_KEYS_DIR": str(self.folder / "keys"),
             "GREENROOM_BASE_IMAGES": json.dumps(ensure_base_images()),
             "GREENROOM_UI_URL": self.prefect.url,
+            "GREENROOM_ADVISORIES": str(self.folder / "advisories.json"),
         }
 
     @property
@@ -117,6 +119,7 @@ class LocalInstallation:
             server.result()
         make_key_pair(self._signing_key, self.folder / "keys" / "release.pub")
         self._write_blocks()
+        write_advisories(self.folder / "advisories.json")
         write_settings(self.folder, self.settings)
         self.run("-m", "deployments.register")
         self.steward.start()

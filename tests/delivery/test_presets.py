@@ -65,7 +65,7 @@ def test_each_dockerfile_is_read_once() -> None:
 @pytest.mark.parametrize(
     ("presets", "problem"),
     [
-        ({"pyhton": Preset()}, "presets.pyhton: got 'pyhton', expected one of: python, node, repository"),
+        ({"pyhton": Preset()}, "presets.pyhton: got 'pyhton', expected one of: python, node, repository, trivy"),
         (
             {"node": Preset(without=("jst",))},
             "presets.node.without: got 'jst', expected some of: eslint, tsc, npm-audit, jest",
