@@ -38,7 +38,7 @@ test-fast: $(READY) ## under a minute; needs neither Docker nor a server
 
 # Without an engine the tests still run, and say by name what they left out; GREENROOM_TEST_ALL=1 makes that a failure.
 test: $(READY) ## everything but what is exhaustive; says by name what it leaves out
-	-$(BIN)/python -m deployments.machine
+	-$(BIN)/python -m deployments.machine --tests
 	$(BIN)/pytest -m "not exhaustive"
 
 test-exhaustive: setup ## killed before every single side effect of every verb; a second Docker engine that dies (root)

@@ -119,6 +119,17 @@ NEEDS = (
     ),
 )
 
+# What only the tests want, beside all that.
+TESTS_NEED = (
+    Need(
+        name="Prometheus",
+        packages=("prometheus",),
+        why="the metric source of that name is tested against the real one",
+        is_there=program("prometheus"),
+        services=("prometheus",),
+    ),
+)
+
 
 def missing_needs(needs: Sequence[Need] = NEEDS) -> list[Need]:
     """Those needs that are not there in any form."""
@@ -267,9 +278,9 @@ def _systemd_runs() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
-def prepare_machine(state: Path | None = None) -> list[str]:
+def prepare_machine(needs: Sequence[Need] = NEEDS, *, state: Path | None = None) -> list[str]:
     """Install what is missing and start the engine; returns one sentence per thing done or found."""
-    missing = missing_needs()
+    missing = missing_needs(needs)
     done = []
     if missing:
         packages = ", ".join(package for need in missing for package in need.packages)
@@ -301,14 +312,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare the machine, or with --check only say what would be done; exit code 2 when a person is needed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="say what would be done and change nothing")
+    parser.add_argument("--tests", action="store_true", help="also what only the tests want")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    needs = (*NEEDS, *TESTS_NEED) if options.tests else NEEDS
     if options.check:
-        for name, found, deed in report():
+        for name, found, deed in report(needs):
             print(f"{name:<24}{found:<10}{deed}".rstrip())
         return 0
     try:
-        for sentence in prepare_machine():
+        for sentence in prepare_machine(needs):
             print(sentence)
     except DeliveryError as error:
         print(error, file=sys.stderr)
