@@ -102,7 +102,7 @@ def _digest(data: bytes) -> str:
 @contextmanager
 def referring_registry() -> Iterator[ReferringRegistry]:
     server = ReferringRegistry()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server

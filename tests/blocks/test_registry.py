@@ -87,7 +87,7 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def imitation(request: pytest.FixtureRequest) -> Iterator[Imitation]:
     server = Imitation(getattr(request, "param", "none"))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

@@ -237,7 +237,7 @@ class Asked(BaseHTTPRequestHandler):
 @pytest.fixture
 def host(request: pytest.FixtureRequest) -> Iterator[GitHost]:
     server = GitHost(request.param)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
