@@ -10,7 +10,7 @@ from tasks.chain import examine
 
 def show_evidence(release: str, environment: str, *, as_json: bool) -> bool:
     """True when the whole chain holds."""
-    from flows.proving import policy_of, registry_of
+    from flows.trust import policy_of, registry_of
 
     with open_local_house() as house:
         found = release_named(house.store, release)

@@ -3,7 +3,7 @@
 from delivery.approval import PromotionRequest
 from delivery.go import Answer, Soak, answers
 from flows.assembly import House
-from flows.proving import policy_of, registry_of
+from flows.trust import policy_of, registry_of
 from tasks.chain import examine
 
 

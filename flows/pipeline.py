@@ -22,10 +22,10 @@ from flows.messages import in_one_message
 from flows.migrations import admission, refuse, require_admission, serving_after, standing_of
 from flows.parameters import CommitId, PromotionKind, RolloutId, Until, VersionText
 from flows.promote import require_rollout_of
-from flows.proving import require_signer, sign_release
 from flows.rollout import log, result_of, run_rollout
 from flows.signing import sign_tests
 from flows.telling import RunView, Telling, this_run
+from flows.trust import require_signer, sign_release
 from tasks.build import build_images
 from tasks.checks import verify
 from tasks.endtoend import end_to_end

@@ -21,10 +21,10 @@ from flows.going import answers_for
 from flows.messages import in_one_message
 from flows.migrations import admission, require_admission
 from flows.parameters import EnvironmentName, PromotionKind, ReleaseId, RolloutId
-from flows.proving import decision_on
 from flows.rollout import closed_rollout_of, log, require_eyes, require_no_hold, result_of, run_rollout
 from flows.signing import sign_approval
 from flows.telling import Notices, RunView, Telling, leave_artifact, left_artifact, this_run
+from flows.trust import decision_on
 from tasks.report import evidence_markdown
 
 

@@ -20,9 +20,9 @@ from delivery.record import RolloutRecord
 from delivery.walk import to_the_end
 from flows.assembly import House, holder
 from flows.cancelling import stopped_when_cancelled
-from flows.proving import require_may_begin, require_may_go_live
 from flows.signing import sign_rollout
 from flows.telling import Notices, RunView, Telling, this_run, this_run_was_asked_for_at
+from flows.trust import require_may_begin, require_may_go_live
 from tasks.lease import LeaseKeeper
 from tasks.report import rollout_markdown, rollout_rows
 from tasks.report_page import keep_page
@@ -169,7 +169,7 @@ def means_of(house: House, environment: Environment) -> Means:
         folder=house.settings.work_dir / "rollouts",
         acts=as_prefect_tasks if in_prefect_run() else as_plain_calls,
         calibrations=house.store.calibrations(environment.name, newest=NEWEST),
-        prove=lambda plan: require_may_go_live(house, plan),
+        require_trust=lambda plan: require_may_go_live(house, plan),
     )
 
 

@@ -157,7 +157,7 @@ def _load(scene: Scene) -> Evidence:
 
 def _promote(scene: Scene) -> Evidence:
     release = scene.plan.release
-    scene.prove()
+    scene.require_trust()
     scene.target.promote(release, scene.token)
     standing = scene.target.observe()
     if standing.live != release.id:

@@ -13,7 +13,7 @@ from delivery.provenance import PROVENANCE_V1, ProvenancePolicy
 from delivery.record import RolloutRecord
 from delivery.release import Release
 from delivery.statement import statement_in
-from tasks.prove import proof_of
+from tasks.trust import proof_of
 
 _LOOK = "find out who wrote to the journal."
 

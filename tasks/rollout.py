@@ -22,7 +22,7 @@ from delivery.walk import Act, to_the_end, walk
 from tasks.acts import perform_once
 from tasks.lease import LeaseKeeper
 from tasks.retry import NETWORK, ONCE, QUICK, RetryPolicy
-from tasks.scene import CANCELLED, Clock, Scene, SteadyClock, nothing_to_prove, tell, tell_nobody
+from tasks.scene import CANCELLED, Clock, Scene, SteadyClock, nothing_to_trust, tell, tell_nobody
 
 log = logging.getLogger("greenroom.rollout")
 
@@ -108,7 +108,7 @@ def as_prefect_tasks(scene: Scene) -> Act:
 class Means:
     """With what a rollout is walked: `folder/<rollout>` takes its logs, `acts` decides who performs its steps, `on_progress` hears of
     them: `v1.2.0 to production: watch-50 (step 9 of 13)` when one begins, the same with `, …` while it goes on, the message at the end.
-    `calibrations` is what is known of blue's noise; `prove` raises when a plan's release may not go live.
+    `calibrations` is what is known of blue's noise; `require_trust` raises when a plan's release may not go live.
     """
 
     target: Target
@@ -118,7 +118,7 @@ class Means:
     on_progress: Callable[[str], None] = tell_nobody
     calibrations: Sequence[Calibration] = ()
     clock: Clock = field(default_factory=SteadyClock)
-    prove: Callable[[Plan], None] = lambda _plan: nothing_to_prove()
+    require_trust: Callable[[Plan], None] = lambda _plan: nothing_to_trust()
 
 
 Leave = Callable[[Progress], bool]
@@ -161,7 +161,7 @@ def walk_rollout(
         earlier=lambda: tuple(journal.progress.finished.values()),
         calibrations=means.calibrations,
         clock=means.clock,
-        prove=lambda: means.prove(plan),
+        require_trust=lambda: means.require_trust(plan),
     )
     act = means.acts(scene)
 

@@ -45,8 +45,8 @@ def _as_far_as_known() -> bool:
     return True
 
 
-def nothing_to_prove() -> None:
-    """The default for `prove`: the environment asks for none."""
+def nothing_to_trust() -> None:
+    """The default for `require_trust`: the environment asks for none."""
 
 
 def tell_nobody(_: str) -> None:
@@ -56,7 +56,7 @@ def tell_nobody(_: str) -> None:
 @dataclass(frozen=True)
 class Scene:
     """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports;
-    `earlier` is what the steps before found, in their order; `calibrations` what is known of blue's noise; `prove` raises when the
+    `earlier` is what the steps before found, in their order; `calibrations` what is known of blue's noise; `require_trust` raises when the
     release is not, or no longer, what may go live.
     """
 
@@ -72,7 +72,7 @@ class Scene:
     earlier: Callable[[], Sequence[Evidence]] = tuple
     calibrations: Sequence[Calibration] = ()
     clock: Clock = field(default_factory=SteadyClock)
-    prove: Callable[[], None] = nothing_to_prove
+    require_trust: Callable[[], None] = nothing_to_trust
 
     def is_way_back(self, step: Step) -> bool:
         """A step that a cancelled rollout still has to do."""

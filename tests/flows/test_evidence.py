@@ -14,9 +14,9 @@ from delivery.check import CheckResult
 from delivery.release import Release
 from flows.assembly import House, blocks_from
 from flows.promote import carry_out, plan_for
-from flows.proving import policy_of
 from flows.signing import sign_tests
 from flows.telling import Telling
+from flows.trust import policy_of
 from tasks.chain import Finding, examine
 from tests.flows.conftest import Stage
 from tests.signing import AT, REPOSITORY, Keyring, provenance

@@ -23,10 +23,10 @@ from delivery.record import RolloutRecord
 from delivery.release import Release
 from deployments.api import PrefectApi
 from flows.promote import ApprovalForm, SignedApprovalForm, _write_down, ask, carry_out, promote
-from flows.proving import decision_on
 from flows.rollback import go_back
 from flows.rollout import run_rollout
 from flows.telling import Telling
+from flows.trust import decision_on
 from tests.flows.conftest import Stage
 from tests.flows.test_gate import Runs
 from tests.people import Person, allow

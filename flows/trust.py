@@ -17,8 +17,8 @@ from delivery.release import Release
 from delivery.source import Source
 from flows.assembly import House
 from flows.telling import this_run
-from tasks.prove import require_proven
 from tasks.sign import base_materials, sign_provenance
+from tasks.trust import require_proven
 
 
 def require_may_begin(house: House, plan: Plan) -> None:

@@ -16,9 +16,9 @@ from deployments.processes import free_ports
 from deployments.stage import Registry
 from flows.assembly import House
 from flows.pipeline import require_ready
-from flows.proving import sign_release
 from flows.rollback import go_back
 from flows.telling import Telling
+from flows.trust import sign_release
 from tests.flows.conftest import Stage
 from tests.samples import a_release
 from tests.signing import AT, BUILD, REPOSITORY, Keyring, a_source, provenance, put_image, sign_images, with_images
