@@ -32,7 +32,7 @@ SEEDED_ROWS = 400
 class Outcome:
     """What the demo has shown; `problems` is empty when every promise held. `decided_seconds` is how long 1.2.0 had users before it was
     found sick, `limit_seconds` what the absolute limit alone would have needed at least, `back_seconds` how long it took from the verdict
-    until everybody was back.
+    until nobody got an answer from it any more.
     """
 
     live: str
@@ -79,7 +79,7 @@ class Story:
             endings["1.1.0"] = self._release("1.1.0")
             self._headline("1.2.0: passes every check, and fails on data that only production has")
             endings["1.2.0"] = self._release("1.2.0")
-            decided, limit, back = self._how_soon("1.2.0")
+            decided, limit, back = self._how_soon("1.2.0", users)
             self.console.print(
                 f"  found {decided:.1f} s after its first users came (the limit alone would have taken {limit:g} s at least), "
                 f"and everybody was back {back:.1f} s later"
@@ -163,20 +163,22 @@ class Story:
                 return record
         raise DeliveryError(f"Production has no rollout of {version}.", next="look at the pipeline's run for what stopped it.")
 
-    def _how_soon(self, version: str) -> tuple[float, float, float]:
+    def _how_soon(self, version: str, users: Users) -> tuple[float, float, float]:
         """Of a release that was brought back, seconds: from its first users to the verdict; that the error limit has to be broken for;
-        from the verdict until everybody was back. Infinite when it was not.
+        from the verdict until nobody got its answers any more. Infinite when it was not brought back.
         """
         entries = self.journal.entries(self._rollout_of(version).id)
         plan = Progress.of(entry.event for entry in entries).plan
         at = {entry.event.step: entry.at for entry in entries if isinstance(entry.event, Finished)}
         sick = next((entry.at for entry in entries if isinstance(entry.event, Finished) and not entry.event.evidence.well), None)
         came = next((at[step.name] for step in plan.forward if step.kind is StepKind.SHIFT and step.name in at), None)
-        back = next((at[step.name] for step in plan.back if step.kind is StepKind.RESTORE and step.name in at), None)
+        # The step itself takes longer: it also waits for the jobs of the workers that it stops.
+        is_back = any(step.kind is StepKind.RESTORE and step.name in at for step in plan.back)
+        last = users.last_answer_from(version) if is_back else None
         limit = min((trigger.for_seconds for trigger in plan.environment.trigger if trigger.metric == "error_rate"), default=0.0)
-        if sick is None or came is None or back is None:
+        if sick is None or came is None or last is None:
             return inf, limit, inf
-        return round((sick - came).total_seconds(), 1), limit, round((back - sick).total_seconds(), 2)
+        return round((sick - came).total_seconds(), 1), limit, round(max(0.0, (last - sick).total_seconds()), 2)
 
     def _seed(self, environment: str) -> None:
         """Rows that were there before: production has old ones that staging never saw."""

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import psycopg
@@ -26,6 +27,7 @@ class Ledger:
     accepted: set[str] = field(default_factory=set)
     own_errors: int = 0
     failed: list[str] = field(default_factory=list)
+    last_answers: dict[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,13 @@ class Users:
             f"{self._url}{path}", method="POST", body=json.dumps(body).encode(), headers={"content-type": "application/json"}, label=label
         )
 
+    def last_answer_from(self, version: str) -> datetime | None:
+        """When anybody last got an answer from that version, by this machine's clock; None when nobody did."""
+        return self._ledger.last_answers.get(version)
+
     def _note(self, answer: Answer, reply: Reply) -> None:
+        if version := reply.headers.get(VERSION_HEADER):
+            self._ledger.last_answers[version] = datetime.now(UTC)
         what, _, key = answer.label.partition(" ")
         if answer.failed:
             if answer.status is not None and answer.status >= 500 and reply.headers.get(VERSION_HEADER) == SICK_VERSION:
