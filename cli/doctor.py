@@ -23,6 +23,7 @@ from cli.journal import open_journal
 from cli.prefect import open_api
 from delivery.dsse import IN_TOTO
 from delivery.errors import DeliveryError, InvalidSettings
+from delivery.plan import require_able
 from deployments.machine import engine_client
 from deployments.register import POOL, deployment_names
 from flows.heartbeat import last_beat
@@ -195,6 +196,7 @@ class Examination:
         target: Any = next((b for (_, n), b in self._blocks.items() if isinstance(b, TARGETS) and n == wanted), None)
         if target is None:
             raise InvalidSettings(f"There is no target block {wanted!r}.", next="write it into the blocks file (docs/operating.md).")
+        require_able(environment, target.capabilities)
         weights = target.observe().weights
         served = ", ".join(f"{percent} % {release}" for release, percent in weights.items() if percent) or "nothing"
         with open_journal(self._settings) as store:

@@ -1,6 +1,6 @@
 """A rollout as data: which steps, in which order, and which way back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -103,7 +103,7 @@ def plan_rollout(
     A rollback goes to a release that has already lived here: no migration (the schema stays, the old version is proven on it), no
     gradual shift, no load test. Raises `InvalidSettings` when the target cannot do what the environment asks for.
     """
-    _refuse_what_the_target_cannot(environment, capabilities, blue=blue, release=release)
+    _refuse_what_cannot_be(environment, frozenset(capabilities), blue=blue, release=release)
     limits = environment.deadlines
     going_back = kind == "rollback"
 
@@ -163,14 +163,21 @@ def plan_rollout(
     )
 
 
-def _refuse_what_the_target_cannot(
-    environment: Environment, capabilities: Iterable[Capability], *, blue: Release | None, release: Release
-) -> None:
-    able = frozenset(capabilities)
+def _refuse_what_cannot_be(environment: Environment, able: Collection[Capability], *, blue: Release | None, release: Release) -> None:
     if blue is not None and blue.id == release.id:
         raise InvalidSettings(
             f"{environment.title} already runs {release.id}.", next="release another version, or roll back to an earlier one."
         )
+    require_able(environment, able)
+    if Capability.RUN_ONCE not in able and release.migrations:
+        raise InvalidSettings(
+            f"Release {release.id} carries migrations, and {environment.name}'s target cannot run one-off commands.",
+            next="use a target that can, or move the migrations to the platform's own pre-deploy command.",
+        )
+
+
+def require_able(environment: Environment, able: Collection[Capability]) -> None:
+    """Raises `InvalidSettings` with the alternative when the environment asks for what its target cannot do."""
     if Capability.SPLIT_TRAFFIC not in able and environment.traffic.steps != (100,):
         raise InvalidSettings(
             f"{environment.title} asks for traffic steps {list(environment.traffic.steps)}, and its target cannot split traffic.",
@@ -180,9 +187,4 @@ def _refuse_what_the_target_cannot(
         raise InvalidSettings(
             f"{environment.title} asks for migrations to be proven on a copy of its database, and its target cannot make one.",
             next="give the docker-target block a postgresql_image, or set prove.clone = false.",
-        )
-    if Capability.RUN_ONCE not in able and release.migrations:
-        raise InvalidSettings(
-            f"Release {release.id} carries migrations, and {environment.name}'s target cannot run one-off commands.",
-            next="use a target that can, or move the migrations to the platform's own pre-deploy command.",
         )

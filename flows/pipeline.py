@@ -13,7 +13,7 @@ from delivery.application import Application
 from delivery.check import CheckResult
 from delivery.environment import Kind
 from delivery.errors import DeliveryError, InvalidSettings
-from delivery.plan import plan_rollout
+from delivery.plan import plan_rollout, require_able
 from delivery.release import Release
 from delivery.revisions import MigrationReview
 from delivery.source import Semver, Sha, Source, version_of
@@ -98,17 +98,18 @@ def pipeline(
 
 
 def require_ready(house: House, until: Until, remediates: str | None = None) -> None:
-    """Refuses what cannot come to its end before anything is begun: no repository, no environment file, no block, no registry."""
+    """Refuses what cannot come to its end before anything is begun: no repository, no environment file, no block, no
+    registry, no key, a target that cannot do what its environment asks for.
+    """
     if remediates:
         require_rollout_of(house, PRODUCTION, remediates)
     require_git_repository(house.settings)
-    if until != "build":
-        house.target(house.environment(STAGING))
-        require_signer(house, house.environment(STAGING))
+    ways = {"build": (), "staging": (STAGING,), "production": (STAGING, PRODUCTION)}[until]
+    for environment in map(house.environment, ways):
+        require_able(environment, house.target(environment).capabilities)
+        require_signer(house, environment)
+    if ways:
         house.registry().is_ready()
-    if until == "production":
-        house.target(house.environment(until))
-        require_signer(house, house.environment(until))
 
 
 def check_out(house: House, sha: Sha) -> Source:

@@ -13,7 +13,7 @@ from delivery.provenance import PROVENANCE_V1, ProvenancePolicy, objections
 from delivery.release import Release
 from delivery.statement import Statement, statement_in
 
-log = logging.getLogger("greenroom.prove")
+log = logging.getLogger("greenroom.trust")
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,13 @@ def test_without_a_registry_only_a_build_begins(ready: House) -> None:
         require_ready(ready, "staging")
 
 
+def test_a_target_that_cannot_do_what_its_environment_asks_for_is_told_before_anything_is_built(ready: House, stage: Stage) -> None:
+    stage.production.capabilities = frozenset()
+    require_ready(ready, "staging")
+    with pytest.raises(InvalidSettings, match=r"Production asks for traffic steps \[50, 100\], and its target cannot split traffic"):
+        require_ready(ready, "production")
+
+
 def test_a_missing_production_is_told_before_anything_is_built(ready: House, stage: Stage) -> None:
     (stage.environments / "production.toml").unlink()
     require_ready(ready, "staging")
