@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from playwright.sync_api import Locator, Page, Response, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 PATIENCE_MS = 120_000
 
@@ -53,11 +54,23 @@ class PrefectPages:
     def open_form(self) -> Locator:
         """Resume is a button on the run's page, and it opens the form."""
         resume = self._page.get_by_role("button", name="Resume", exact=True)
+        self._load_again_while_blank()
         expect(resume).to_be_visible(timeout=PATIENCE_MS)
         resume.click()
         form = self._page.get_by_role("dialog").last
         expect(form.get_by_text("Approver")).to_be_visible()
         return form
+
+    def _load_again_while_blank(self) -> None:
+        """Prefect's page was seen to stay empty when the server was slow to answer its first question: a person loads it again."""
+        anything = self._page.get_by_role("link").first
+        for _ in range(3):
+            try:
+                anything.wait_for(state="visible", timeout=PATIENCE_MS / 4)
+            except PlaywrightTimeout:
+                self._page.reload()
+            else:
+                return
 
     def answer(self, form: Locator, *, decision: str, approver: str, reason: str) -> None:
         self._field(form, "Decision").fill(decision)
