@@ -19,7 +19,7 @@ def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     """The findings on an installation of which nothing is there but a folder and an environment file."""
     (tmp_path / "environments").mkdir()
     (tmp_path / "environments" / "production.toml").write_text('[environment]\nname = "production"\ntarget = "production"\n')
-    monkeypatch.setenv("GREENROOM_WORK_DIR", str(tmp_path / "work"))
+    monkeypatch.setenv("GREENROOM_WORK_DIR", str(tmp_path / "room"))
     monkeypatch.setenv("GREENROOM_ENVIRONMENTS_DIR", str(tmp_path / "environments"))
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     for name in ("GREENROOM_DATABASE_URL", "GREENROOM_BLOCKS_FILE", "GREENROOM_REPOSITORY"):
@@ -50,11 +50,11 @@ def with_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installation with the key that `deployments.keys` makes, and its block; returns the folder of trusted keys."""
     (tmp_path / "environments").mkdir()
     (tmp_path / "environments" / "production.toml").write_text('[environment]\nname = "production"\ntarget = "production"\n')
-    monkeypatch.setenv("GREENROOM_WORK_DIR", str(tmp_path / "work"))
+    monkeypatch.setenv("GREENROOM_WORK_DIR", str(tmp_path / "room"))
     monkeypatch.setenv("GREENROOM_ENVIRONMENTS_DIR", str(tmp_path / "environments"))
     assert make_keys() == 0
-    (tmp_path / "work" / "blocks.toml").touch(mode=0o600)
-    (tmp_path / "work" / "blocks.toml").write_text(f'[signing-key.default]\nfile = "{tmp_path}/work/signing.key"\n')
+    (tmp_path / "room" / "blocks.toml").touch(mode=0o600)
+    (tmp_path / "room" / "blocks.toml").write_text(f'[signing-key.default]\nfile = "{tmp_path}/room/signing.key"\n')
     return tmp_path / "environments" / "keys"
 
 

@@ -11,13 +11,13 @@ from tasks.reports import READERS, read_report
 
 RUFF = {
     "code": "F401",
-    "filename": "/work/api/a.py",
+    "filename": "/source/api/a.py",
     "fix": {"applicability": "safe", "edits": [], "message": "Remove unused import: `os`"},
     "location": {"column": 8, "row": 1},
     "message": "`os` imported but unused",
 }
 ESLINT = {
-    "filePath": "/work/web/a.ts",
+    "filePath": "/source/web/a.ts",
     "messages": [
         {"ruleId": "no-debugger", "severity": 2, "message": "Unexpected 'debugger' statement.", "line": 2, "column": 38},
         {"ruleId": "semi", "severity": 1, "message": "Missing semicolon.", "line": 3, "column": 1, "fix": {"range": [1, 2], "text": ";"}},
@@ -135,7 +135,7 @@ def test_a_report_of_another_shape_is_never_clean(kind: ReportKind, text: str) -
 class TestRuff:
     def test_a_finding_has_place_and_fix(self) -> None:
         assert found("ruff", [RUFF]) == (
-            Finding("ruff", "F401", Severity.LOW, "/work/api/a.py:1:8", "`os` imported but unused", "Remove unused import: `os`"),
+            Finding("ruff", "F401", Severity.LOW, "/source/api/a.py:1:8", "`os` imported but unused", "Remove unused import: `os`"),
         )
 
     def test_a_file_that_does_not_parse_is_worse_than_its_style(self) -> None:
