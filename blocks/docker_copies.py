@@ -39,6 +39,7 @@ pg_dump --format=custom --compress=0 --no-comments --no-publications --no-subscr
 psql --no-psqlrc --quiet --dbname="$COPY" --command='ANALYZE'
 echo "copied $(psql --no-psqlrc --tuples-only --no-align --command='SELECT pg_database_size(current_database())') bytes"
 """
+_COPY_NAME = re.compile(rf"{PREFIX}(?P<made>\d+)_[0-9a-f]+_(?P<environment>\w+)")
 _LIST = r"SELECT datname FROM pg_database WHERE datname LIKE 'greenroom\_clone\_%'"
 
 
@@ -83,12 +84,9 @@ class Copies:
         self.clear()
         command = ("psql", "--no-psqlrc", "--tuples-only", "--no-align", f"--command={_LIST}")
         ran = self._run_program(release, command, variables=variables, copy="", timeout=_LONGEST_TIDYING, token=token)
-        oldest = time.time() - OLDEST_LEFT_BEHIND.total_seconds()
-        for name in ran.tail if ran.succeeded else ():
-            made = re.fullmatch(rf"{PREFIX}(\d+)_\w+", name.strip())
-            if made and (int(made[1]) < oldest or name.strip().endswith(f"_{self._suffix}")):
-                with contextlib.suppress(DeliveryError):
-                    self.drop(release, name.strip(), variables=variables, token=token)
+        for name in left_behind(ran.tail if ran.succeeded else (), self._suffix, now=time.time()):
+            with contextlib.suppress(DeliveryError):
+                self.drop(release, name, variables=variables, token=token)
 
     def run(
         self,
@@ -200,6 +198,13 @@ class Copies:
         if code is None:
             return RunResult(124, (*tail, f"killed: it took longer than {timeout.total_seconds():g} s"))
         return RunResult(code, tuple(tail))
+
+
+def left_behind(databases: Sequence[str], environment: str, *, now: float) -> tuple[str, ...]:
+    """The copies that nobody can still be using: this environment's own, and whosever are old. `now` in seconds since 1970."""
+    copies = [found for name in databases if (found := _COPY_NAME.fullmatch(name.strip()))]
+    oldest = now - OLDEST_LEFT_BEHIND.total_seconds()
+    return tuple(one[0] for one in copies if one["environment"] == environment or int(one["made"]) < oldest)
 
 
 def _variable(release: Release) -> str:

@@ -259,6 +259,7 @@ def _not_json(value: Any, place: Place) -> Iterator[tuple[Place, str, str]]:
 
 
 _EXPECTATIONS = {
+    "date_parsing": "a day like 2026-12-31",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",

@@ -10,12 +10,12 @@ from tasks.chain import examine
 
 def show_evidence(release: str, environment: str, *, as_json: bool) -> bool:
     """True when the whole chain holds."""
-    from flows.trust import policy_of, registry_of
+    from flows.trust import policy_of
 
     with open_local_house() as house:
         found = release_named(house.store, release)
         policy = policy_of(house, house.environment(environment))
-        findings = examine(found, policy, store=house.store, keys=house.keys(), registry=registry_of(house))
+        findings = examine(found, policy, store=house.store, keys=house.keys(), registry=house.known_registry())
     whole = all(finding.well for finding in findings)
     if as_json:
         document = {"release": found.id, "environment": environment, "whole": whole, "evidence": [to_document(one) for one in findings]}

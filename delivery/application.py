@@ -11,7 +11,7 @@ from typing import Literal
 
 from delivery.check_settings import CheckSettings
 from delivery.errors import InvalidSettings
-from delivery.gate import Waiver
+from delivery.gate import CheckWaiver
 from delivery.presets import Preset, Surroundings, all_checks, preset_problems
 from delivery.strict import STRICT as STRICT  # noqa: PLC0414  most of delivery takes it from here
 
@@ -172,7 +172,7 @@ class Application:
     toolchains: Mapping[str, Toolchain] = field(default_factory=dict)
     presets: Mapping[str, Preset] = field(default_factory=dict)
     check: tuple[CheckSettings, ...] = ()
-    waiver: tuple[Waiver, ...] = ()
+    waiver: tuple[CheckWaiver, ...] = ()
     backing: tuple[Backing, ...] = ()
     e2e: EndToEnd | None = None
     smoke: tuple[Smoke, ...] = ()

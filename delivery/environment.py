@@ -13,7 +13,7 @@ from delivery.application import STRICT
 from delivery.canary import JudgePolicy
 from delivery.errors import InvalidSettings
 from delivery.go import GoSettings
-from delivery.operations import Waiver
+from delivery.operations import MigrationWaiver
 from delivery.provenance import ProvenancePolicy, is_key_file
 from delivery.triggers import Trigger
 
@@ -236,7 +236,7 @@ class Environment:
     provenance: ProvenancePolicy = field(default_factory=ProvenancePolicy)
     go: GoSettings = field(default_factory=GoSettings)
     trigger: tuple[Trigger, ...] = ()
-    waiver: tuple[Waiver, ...] = ()
+    waiver: tuple[MigrationWaiver, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -271,9 +271,7 @@ class Environment:
         found += [problem for trigger in self.trigger if (problem := trigger.problem())]
         found += self.verification.problems()
         found += [
-            f"waiver {number}: got no reason or nobody who answers for it, expected both"
-            for number, waiver in enumerate(self.waiver, start=1)
-            if not waiver.reason.strip() or not waiver.by.strip()
+            f"waiver {number}: got no {key}, expected one" for number, waiver in enumerate(self.waiver, start=1) for key in waiver.unnamed
         ]
         found += self.provenance.problems()
         found += self.go.problems()

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from delivery.scan import Finding, NotScanned, Scan, Scanned, Severity
 from delivery.strict import STRICT
+from delivery.waiver import Waiver
 
 # What a waiver names as its rule when it excuses that a tool did not look.
 NOT_SCANNED = "not scanned"
@@ -14,36 +15,21 @@ NOT_SCANNED = "not scanned"
 LONGEST_WAIVER = timedelta(days=180)
 
 
-@dataclass(frozen=True)
-class Waiver:
-    """Excuses one rule of one check until a day, for a reason, answered for by a person. Without `place` it holds everywhere.
-
-    `rule` may be `not scanned`. `until` is the last day on which it holds, as 2026-12-31, by UTC.
-    """
+@dataclass(frozen=True, kw_only=True)
+class CheckWaiver(Waiver):
+    """Excuses one rule of one check, which may be `not scanned`. Without `place` it holds everywhere."""
 
     __pydantic_config__ = STRICT
 
     check: str
     rule: str
-    reason: str
-    owner: str
-    until: str
     place: str | None = None
-
-    @property
-    def last_day(self) -> date | None:
-        try:
-            last = date.fromisoformat(self.until)
-        except ValueError:
-            return None
-        return last if last.isoformat() == self.until else None  # fromisoformat also knows weeks
 
     def problems(self) -> tuple[str, ...]:
         """What cannot be meant, as `waiver.key: got …, expected …`."""
         here = f"waiver of {self.rule} in {self.check}"
-        found = [f"{here}: got no {key}, expected one" for key in ("rule", "reason", "owner") if not getattr(self, key).strip()]
-        if self.last_day is None:
-            found.append(f"{here}: got until {self.until!r}, expected a day like 2026-12-31")
+        blank = (*(() if self.rule.strip() else ("rule",)), *self.unnamed)
+        found = [f"{here}: got no {key}, expected one" for key in blank]
         if self.rule == NOT_SCANNED and self.place is not None:
             found.append(f"{here}: got a place, expected none, since nothing was looked at")
         return tuple(found)
@@ -54,15 +40,8 @@ class Waiver:
 
     def why_not(self, today: date) -> str:
         """Why it does not hold on that day; "" when it does."""
-        last = self.last_day
-        if last is None:
-            return "has no day on which it ends."
-        if last < today:
-            return f"ran out on {last}."
-        return f"ends on {last}, more than {LONGEST_WAIVER.days} days ahead." if last > today + LONGEST_WAIVER else ""
-
-    def holds_on(self, today: date) -> bool:
-        return not self.why_not(today)
+        too_long = self.until > today + LONGEST_WAIVER
+        return super().why_not(today) or (f"ends on {self.until}, more than {LONGEST_WAIVER.days} days ahead." if too_long else "")
 
     def excuses(self, finding: Finding) -> bool:
         """The rule must be the finding's own; a place is a file, a folder, a package, or one line of a file."""
@@ -82,7 +61,7 @@ class Decision:
 
     stopping: tuple[Finding, ...] = ()
     tolerated: tuple[Finding, ...] = ()
-    used: tuple[Waiver, ...] = ()
+    used: tuple[CheckWaiver, ...] = ()
     blind: str = ""
 
     @property
@@ -95,7 +74,7 @@ class Gate:
     """All that decides over scans on one day."""
 
     today: date
-    waivers: tuple[Waiver, ...] = ()
+    waivers: tuple[CheckWaiver, ...] = ()
 
     def decide(self, check: str, scan: Scan, *, fails_at: Severity) -> Decision:
         """Lets a scan pass when each finding is below `fails_at` or excused by a waiver that holds today; what was not scanned passes by a
@@ -116,7 +95,7 @@ class Gate:
         return tuple(f"{waiver.name} {why}" for waiver in self.waivers if (why := waiver.why_not(self.today)))
 
 
-def _weighed(findings: tuple[Finding, ...], fails_at: Severity, holding: Sequence[Waiver]) -> Decision:
+def _weighed(findings: tuple[Finding, ...], fails_at: Severity, holding: Sequence[CheckWaiver]) -> Decision:
     stopping, tolerated, used = [], [], []
     for finding in findings:
         excuse = next((waiver for waiver in holding if waiver.excuses(finding)), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from delivery.old_version import OldVersion
-from delivery.operations import LONGEST_SQL, Lock, Operation, Safety, Story, Waiver, with_waivers
+from delivery.operations import LONGEST_SQL, Lock, MigrationWaiver, Operation, Safety, Story, with_waivers
 from delivery.schema import Schema
 from delivery.sql import Statement, statements
 from delivery.statement_rules import judge_statement
@@ -95,7 +95,7 @@ def judge(
     old_version: OldVersion,
     squawk: Sequence[Finding] | None,
     clone: Observation | None = None,
-    waivers: Iterable[Waiver] = (),
+    waivers: Iterable[MigrationWaiver] = (),
     today: date | None = None,
 ) -> MigrationVerdict:
     """The verdict on one revision's SQL.

@@ -11,6 +11,7 @@ from delivery.migration_rules import RULES
 from delivery.old_version import OldVersion
 from delivery.schema import Schema, Table
 from delivery.sql import Statement
+from delivery.waiver import Waiver
 
 LONGEST_SQL = 160
 # Alembic's own note of where the schema is. The version that serves never reads it.
@@ -44,23 +45,20 @@ class Safety(StrEnum):
     NOT_JUDGED = "not judged"
 
 
-@dataclass(frozen=True)
-class Waiver:
-    """A person takes one rule's objection to one table (or to all, with `*`) on themselves, until a day, for a reason."""
+@dataclass(frozen=True, kw_only=True)
+class MigrationWaiver(Waiver):
+    """Excuses one rule's objection to one table, or to all with `*`."""
 
     __pydantic_config__ = STRICT
 
     rule: str
     table: str
-    reason: str
-    by: str
-    until: date
 
     def covers(self, operation: "Operation", today: date) -> bool:
-        return self.rule == operation.rule and self.table in ("*", operation.table) and today <= self.until and bool(self.reason.strip())
+        return self.rule == operation.rule and self.table in ("*", operation.table) and self.holds_on(today)
 
     def sentence(self) -> str:
-        return f"waived by {self.by} until {self.until:%Y-%m-%d}: {self.reason}"
+        return f"waived by {self.owner} until {self.until}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Operation:
     table: str
     reason: str
     alternative: str
-    waiver: Waiver | None = None
+    waiver: MigrationWaiver | None = None
 
     @property
     def stops(self) -> bool:
@@ -171,10 +169,15 @@ def seconds(value: str, *, unit: str = "ms") -> float | None:
     return float(found[1]) * _MEASURES[found[2] or unit] if found else None
 
 
-def with_waivers(operations: Iterable[Operation], waivers: Iterable[Waiver], *, today: date) -> tuple[Operation, ...]:
+def with_waivers(operations: Iterable[Operation], waivers: Iterable[MigrationWaiver], *, today: date) -> tuple[Operation, ...]:
     """Each objection with the first waiver that covers it today; an expired one covers nothing."""
     listed = tuple(waivers)
     return tuple(
         replace(operation, waiver=next((waiver for waiver in listed if operation.stops and waiver.covers(operation, today)), None))
         for operation in operations
     )
+
+
+def is_waived(rule: str, waivers: Iterable[MigrationWaiver], *, today: date) -> bool:
+    """Does somebody answer for a rule that is about no table of its own?"""
+    return any(waiver.rule == rule and waiver.table == "*" and waiver.holds_on(today) for waiver in waivers)

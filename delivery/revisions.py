@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from delivery.application import STRICT
-from delivery.operations import Operation, Safety, Waiver, with_waivers
+from delivery.operations import MigrationWaiver, Operation, Safety, with_waivers
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ReviewedRevision:
     sql: str | None
     operations: tuple[Operation, ...]
 
-    def waived(self, waivers: Iterable[Waiver], today: date) -> "ReviewedRevision":
+    def waived(self, waivers: Iterable[MigrationWaiver], today: date) -> "ReviewedRevision":
         """With this environment's waivers as they count today."""
         return replace(self, operations=with_waivers(self.operations, waivers, today=today))
 
@@ -111,7 +111,7 @@ def admit(
     *,
     recorded: Sequence[str] | None,
     serves: str | None,
-    waivers: Iterable[Waiver],
+    waivers: Iterable[MigrationWaiver],
     today: date,
     on_a_clone: Container[str] = (),
 ) -> Admission:
@@ -148,7 +148,7 @@ def admit(
     return Admission(
         pending,
         refusal=f"revision {revision.id} may not run while {serves} serves: {lead}{first.sentence().removesuffix('.')}{more}",
-        way_out=f"write it as it says; or waive {rules} with [[waiver]] in the environment's file: rule, table, reason, by, until",
+        way_out=f"write it as it says; or waive {rules} with [[waiver]] in the environment's file: rule, table, reason, owner, until",
     )
 
 

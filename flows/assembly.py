@@ -120,6 +120,11 @@ class House:
         registry: Registry = self._require((OciRegistry,), self.settings.registry)
         return registry
 
+    def known_registry(self) -> Registry | None:
+        """None where there is no block: then only what the journal keeps can prove anything."""
+        registry: Registry | None = self._find((OciRegistry,), self.settings.registry)
+        return registry
+
     def notifier(self, environment: Environment) -> Notifier | None:
         name = environment.environment.notifier
         if name is None:

@@ -3,7 +3,7 @@
 from delivery.approval import PromotionRequest
 from delivery.go import Answer, Soak, answers
 from flows.assembly import House
-from flows.trust import policy_of, registry_of
+from flows.trust import policy_of
 from tasks.chain import examine
 
 
@@ -14,7 +14,7 @@ def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
     broken: tuple[str, ...] = ()
     if environment.go.evidence and plan.kind not in environment.go.not_for:
         policy = policy_of(house, environment)
-        found = examine(plan.release, policy, store=house.store, keys=house.keys(), registry=registry_of(house))
+        found = examine(plan.release, policy, store=house.store, keys=house.keys(), registry=house.known_registry())
         broken = tuple(f"{one.stage} {one.about}: {one.what}" for one in found if not one.well)
     soak = _soak(house, environment.environment.after, plan.release.id)
     return answers(environment.go, plan.kind, now=house.store.now(), soak=soak, broken=broken)

@@ -4,14 +4,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from blocks.documents import fingerprint
-from blocks.registry import OciRegistry
 from delivery.application import Application
 from delivery.approval import Decision, Granted, PromotionRequest, decide, signed_words
 from delivery.dsse import NotProven
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings, NotApproved
 from delivery.plan import Plan
-from delivery.ports import Registry
 from delivery.provenance import Build, ProvenancePolicy
 from delivery.release import Release
 from delivery.source import Source
@@ -70,7 +68,9 @@ def require_proven_release(house: House, plan: Plan) -> None:
     environment = plan.environment
     policy = policy_of(house, environment)
     try:
-        require_proven(plan.release, policy, store=house.store, keys=house.keys(), registry=registry_of(house) if policy.required else None)
+        require_proven(
+            plan.release, policy, store=house.store, keys=house.keys(), registry=house.known_registry() if policy.required else None
+        )
     except NotProven as not_proven:
         raise NotProven(f"{environment.title} does not take {plan.release.id}. {not_proven.what}", next=not_proven.next) from None
 
@@ -105,9 +105,3 @@ def sign_release(house: House, release: Release, source: Source, application: Ap
         bases=base_materials(application.bases, installation.base_images),
     )
     return sign_provenance(release, source, build, signer, house.registry())
-
-
-def registry_of(house: House) -> Registry | None:
-    """None where there is no registry block: then only what the journal keeps can prove anything."""
-    found: OciRegistry | None = house.blocks.find("oci-registry", house.settings.registry)
-    return found

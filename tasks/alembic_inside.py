@@ -21,7 +21,6 @@ from alembic.script import ScriptDirectory
 
 from tasks.alembic_guard import TRY_AGAIN, Guard, HalfDone, Late, sqlstate_of
 
-MARK = "greenroom-answer: "
 _GONE = ("08", "57P01", "57P02", "57P03")
 _HOLDERS = """
 SELECT pid, extract(epoch FROM now() - xact_start)::int FROM pg_stat_activity
@@ -42,7 +41,7 @@ class Refused(Exception):  # noqa: N818  reads as the sentence it is
 
 
 def main(asked: dict[str, Any]) -> None:
-    acts = {"read": read, "pending": pending, "upgrade": upgrade, "downgrade": downgrade}
+    acts = {"read": read, "pending": pending, "upgrade": upgrade}
     answer: dict[str, Any] = {}
     try:
         acts[asked["act"]](asked, answer)
@@ -51,7 +50,7 @@ def main(asked: dict[str, Any]) -> None:
     except Exception as broken:  # noqa: BLE001  whatever the application's own code raises is an answer
         told = told_of(broken)
         answer["refused"] = {"what": told.what, "next": told.way_out}
-    print(f"\n{MARK}{json.dumps(answer)}", flush=True)  # noqa: T201  its answer
+    print(f"\n{asked['mark']}{json.dumps(answer)}", flush=True)  # noqa: T201  its answer
 
 
 # ---- reading
@@ -165,23 +164,6 @@ def pending(asked: dict[str, Any], answer: dict[str, Any]) -> None:
     found = runner.pending(answer["before"])
     runner.require_reviewed(found, asked.get("reviewed"))
     answer["pending"] = [one.revision for one in found]
-
-
-def downgrade(asked: dict[str, Any], answer: dict[str, Any]) -> None:
-    """Takes the database back to the recorded revision `to`, which this image knows."""
-    config, script = open_script(asked)
-    if not known(script, asked["to"]):
-        raise Refused(f"this image does not know revision {asked['to']}", "downgrade from the image that carries it")
-    guard = Guard(**asked["limits"])
-    guard.install()
-    runner = Runner(config, script, guard)
-    answer["before"] = runner.present()
-    runner.apply(asked["to"], lambda: command.downgrade(config, asked["to"]))
-    answer["after"] = runner.present()
-    if answer["after"] != [asked["to"]]:
-        raise Refused(
-            f"after the downgrade the database is at {told(answer['after'])}, expected {asked['to']}", "look who else migrates it"
-        )
 
 
 class Runner:

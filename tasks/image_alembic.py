@@ -74,11 +74,6 @@ def upgrade_command(
     )
 
 
-def downgrade_command(settings: MigrationSettings, *, to: str, limits: MigrationLimits) -> tuple[str, ...]:
-    """Takes the database back to a recorded revision."""
-    return _command(settings, act="downgrade", to=to, limits=limits.seconds())
-
-
 @dataclass(frozen=True)
 class Answer:
     """What Alembic told; `refusal` is what it refused or where it failed, `way_out` what a person does about it."""
@@ -119,7 +114,7 @@ def no_answer(output: Sequence[str], *, doing: str) -> DeliveryError:
 
 
 def _command(settings: MigrationSettings, **asked: Any) -> tuple[str, ...]:
-    told = {"modules": _modules(), "asked": {"config": settings.config, **asked}}
+    told = {"modules": _modules(), "asked": {"config": settings.config, "mark": MARK, **asked}}
     return (*settings.python, "-c", _LOADER, json.dumps(told, sort_keys=True))
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from delivery.errors import DeliveryError, StaleFence
 from delivery.health import ProbeResult
 from delivery.journal import Evidence
+from delivery.operations import is_waived
 from delivery.plan import Step
 from delivery.ports import Address, Copying
 from delivery.release import Release
@@ -171,8 +172,7 @@ class _Rehearsal:
         return answer
 
     def _is_waived(self) -> bool:
-        today = datetime.now(UTC).date()
-        return any(one.rule == RULE and today <= one.until and one.reason.strip() for one in self._scene.plan.environment.waiver)
+        return is_waived(RULE, self._scene.plan.environment.waiver, today=datetime.now(UTC).date())
 
     def _left(self) -> timedelta:
         return timedelta(seconds=max(1.0, self._until - time.monotonic()))

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from docker.errors import DockerException
 from rich.console import Console
 
 from delivery.errors import DeliveryError
@@ -22,6 +23,10 @@ def main() -> int:
         return _down(options.folder, console) if options.down else _show(options, console)
     except DeliveryError as broken:
         console.print(f"[bold red]{broken.what}[/]\n[bold]Next:[/] {broken.next}", markup=True)
+        return 1
+    except DockerException as broken:
+        console.print(f"[bold red]The Docker engine did not do it:[/] {str(broken)[:300]}", markup=True)
+        console.print("[bold]Next:[/] look at its log and at `docker info`, start it anew, and run this again.", markup=True)
         return 1
     except KeyboardInterrupt:
         console.print("\nStopped. What was started goes on; `make demo-down` ends and removes it.")

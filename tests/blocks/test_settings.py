@@ -364,12 +364,13 @@ until = "2026-12-31"
         ('check = "bandit"', 'check = "bandito"', ":18 waiver.check: got 'bandito', expected one of: bandit"),
         ('owner = "mia"\n', "", "waiver[1].owner: got nothing, expected this key"),
         ('owner = "mia"', 'owner = ""', " waiver of B608 in bandit: got no owner, expected one"),
-        ('"2026-12-31"', '"some day"', " waiver of B608 in bandit: got until 'some day', expected a day like 2026-12-31"),
+        ('"2026-12-31"', '"some day"', ":22 waiver[1].until: got 'some day', expected a day like 2026-12-31"),
+        ('"2026-12-31"', '"20261231"', ":22 waiver[1].until: got '20261231', expected a day like 2026-12-31"),
         ('"2026-12-31"', "2026-12-31", ":22 waiver[1].until: got the date or time 2026-12-31, expected text in quotes"),
         (
             'owner = "mia"',
             'owner = "mia"\nforever = true',
-            ":22 waiver[1].forever: got an unknown key, expected one of: check, rule, reason,",
+            ":22 waiver[1].forever: got an unknown key, expected one of: reason, owner, until, check,",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from delivery.migration_rules import RULES
 from delivery.migrations import NOT_OBJECTED, Finding, MigrationVerdict, Observation, judge
 from delivery.old_version import OldVersion
-from delivery.operations import Lock, Safety, Waiver
+from delivery.operations import Lock, MigrationWaiver, Safety
 from delivery.schema import Schema
 from tests.delivery.migration_samples import NEEDS_CLONE, OLD, SAFE, SAFE_ALONE, SCHEMA, UNSAFE
 
@@ -138,8 +138,10 @@ def test_what_squawk_cannot_parse_is_asked_of_postgresql():
 TODAY = date(2026, 5, 4)
 
 
-def waiver(rule: str = "drop-column", table: str = "rooms", reason: str = "no version since 1.2 reads it", until: date = TODAY) -> Waiver:
-    return Waiver(rule=rule, table=table, reason=reason, by="ada", until=until)
+def waiver(
+    rule: str = "drop-column", table: str = "rooms", reason: str = "no version since 1.2 reads it", until: date = TODAY
+) -> MigrationWaiver:
+    return MigrationWaiver(rule=rule, table=table, reason=reason, owner="ada", until=until)
 
 
 def test_a_waiver_lets_its_rule_pass_on_its_table_and_is_shown():
@@ -155,7 +157,7 @@ def test_a_waiver_lets_its_rule_pass_on_its_table_and_is_shown():
     [waiver(rule="rename"), waiver(table="bookings"), waiver(until=date(2026, 5, 3)), waiver(reason=" ")],
     ids=["another rule", "another table", "expired", "without a reason"],
 )
-def test_a_waiver_covers_nothing_else(other: Waiver):
+def test_a_waiver_covers_nothing_else(other: MigrationWaiver):
     assert not judged("ALTER TABLE rooms DROP COLUMN note", waivers=[other], today=TODAY).safe
 
 

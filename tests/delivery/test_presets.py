@@ -1,9 +1,10 @@
 from dataclasses import replace
+from datetime import date
 
 import pytest
 
 from delivery.application import Application, CheckSettings, Named, Service, Toolchain
-from delivery.gate import Waiver
+from delivery.gate import CheckWaiver
 from delivery.presets import PRESETS, Preset
 
 API = Service("api", "web", "api", "api/Dockerfile", port=8000, routes=("/",), health="/health")
@@ -11,7 +12,7 @@ WORKER = Service("worker", "worker", "api", "api/Dockerfile.worker", ready=("tru
 PYTHON = Toolchain(reads=("requirements.txt",), prepare=())
 
 
-def application(*own: CheckSettings, waivers: tuple[Waiver, ...] = (), **presets: Preset) -> Application:
+def application(*own: CheckSettings, waivers: tuple[CheckWaiver, ...] = (), **presets: Preset) -> Application:
     return Application(
         application=Named("app"), service=(API, WORKER, API), toolchains={"python": PYTHON}, presets=presets, check=own, waiver=waivers
     )
@@ -83,6 +84,6 @@ def test_a_name_that_points_at_nothing_is_refused(presets: dict[str, Preset], pr
 
 
 def test_a_waiver_may_name_a_check_of_a_preset_unless_that_is_switched_off() -> None:
-    waiver = Waiver("bandit", "B608", "a constant", "mia", "2026-12-31")
+    waiver = CheckWaiver(check="bandit", rule="B608", reason="a constant", owner="mia", until=date(2026, 12, 31))
     told = [application(waivers=(waiver,), python=Preset(without=without)).problems() for without in ((), ("bandit",))]
     assert [any("waiver.check" in problem for problem in problems) for problems in told] == [False, True]

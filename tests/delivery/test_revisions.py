@@ -3,13 +3,13 @@ from datetime import date
 
 import pytest
 
-from delivery.operations import Lock, Operation, Safety, Waiver
+from delivery.operations import Lock, MigrationWaiver, Operation, Safety
 from delivery.revisions import Chain, MigrationReview, ReviewedRevision, RevisionFile, admit
 
 TODAY = date(2026, 7, 1)
 RENAME = Operation(2, "ALTER …", "rename", Safety.UNSAFE, Lock.ACCESS_EXCLUSIVE, "rooms", "it is read", "expand, then contract.")
 OPAQUE = replace(RENAME, rule="opaque", safety=Safety.NEEDS_CLONE, reason="a DO block may do anything")
-WAIVER = Waiver("rename", "rooms", "nobody reads it", "Bea", date(2026, 7, 31))
+WAIVER = MigrationWaiver(rule="rename", table="rooms", reason="nobody reads it", owner="Bea", until=date(2026, 7, 31))
 
 
 def a_chain(*names: str) -> Chain:
@@ -85,7 +85,7 @@ def test_a_waiver_lets_it_through_until_its_last_day_and_is_shown() -> None:
 
 
 @pytest.mark.parametrize("other", [replace(WAIVER, rule="drop-column"), replace(WAIVER, table="halls"), replace(WAIVER, reason=" ")])
-def test_a_waiver_of_something_else_or_without_a_reason_covers_nothing(other: Waiver) -> None:
+def test_a_waiver_of_something_else_or_without_a_reason_covers_nothing(other: MigrationWaiver) -> None:
     assert "may not run" in refused(a_review(RENAME), waivers=[other])
 
 

@@ -23,7 +23,7 @@ RENAME = Operation(
     1, "ALTER …", "rename-column", Safety.UNSAFE, Lock.ACCESS_EXCLUSIVE, "rooms", "the live version reads it", "expand first."
 )
 UNSAFE = MigrationReview(("0003",), (ReviewedRevision("0003", ("0002",), "f" * 64, "Titles", "ALTER TABLE rooms …", (RENAME,)),))
-WAIVER = '\n[[waiver]]\nrule = "rename-column"\ntable = "rooms"\nreason = "nobody reads it"\nby = "Bea"\nuntil = "{until}"\n'
+WAIVER = '\n[[waiver]]\nrule = "rename-column"\ntable = "rooms"\nreason = "nobody reads it"\nowner = "Bea"\nuntil = "{until}"\n'
 
 Edit = Callable[[str, str, str], None]
 
@@ -127,8 +127,12 @@ def test_production_refuses_what_was_proven_beside_another_version(
     with pytest.raises(InvalidSettings, match=rf"revision 0003 was proven beside v0\.9\.0-aaaaaaaa, and {live.id} serves") as raised:
         ask(stage.house, release.id, "production", "normal", key="run-1")
     assert "waive clone on *" in raised.value.next
-    edit_environment("production", "[prove]", WAIVER.format(until="2999-01-01").replace('"rename-column"', '"clone"') + "[prove]")
-    assert ask(stage.house, release.id, "production", "normal", key="run-2").plan.release == release
+    waived = WAIVER.format(until="2999-01-01").replace('"rename-column"', '"clone"')
+    edit_environment("production", "[prove]", f"{waived}[prove]")
+    with pytest.raises(InvalidSettings, match="revision 0003 was proven beside"):  # of one table, and this is about all
+        ask(stage.house, release.id, "production", "normal", key="run-2")
+    edit_environment("production", 'table = "rooms"', 'table = "*"')
+    assert ask(stage.house, release.id, "production", "normal", key="run-3").plan.release == release
 
 
 def test_what_serves_in_production_is_proven_beside_as_well(stage: Stage) -> None:

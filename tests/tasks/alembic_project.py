@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from delivery.application import MigrationSettings
-from tasks.image_alembic import Answer, MigrationLimits, answer_in, downgrade_command, read_command, upgrade_command
+from tasks.image_alembic import Answer, MigrationLimits, answer_in, read_command, upgrade_command
 
 Driver = Literal["psycopg", "asyncpg"]
 SETTINGS = MigrationSettings("api", python=(sys.executable,))
@@ -116,9 +116,6 @@ class Project:
     @staticmethod
     def upgrading(*, reviewed: Any = None, limits: MigrationLimits | None = None, watch: bool = False) -> Sequence[str]:
         return upgrade_command(SETTINGS, reviewed=reviewed, limits=limits or MigrationLimits(), watch=watch)
-
-    def downgrade(self, to: str) -> Answer:
-        return answered(self.start(downgrade_command(SETTINGS, to=to, limits=MigrationLimits())))
 
     def read(self) -> list[str]:
         """The lines that it prints."""

@@ -11,7 +11,7 @@ import pytest
 from delivery.application import Application, Named, Service
 from delivery.check import CheckResult
 from delivery.errors import InvalidSettings
-from delivery.gate import NOT_SCANNED, Gate, Waiver
+from delivery.gate import NOT_SCANNED, CheckWaiver, Gate
 from delivery.presets import Preset
 from delivery.scan import Severity
 from delivery.source import Source
@@ -52,7 +52,9 @@ def check_out(repository: Repository, tmp_path: Path) -> Source:
     return checkout.plain(str(repository.path), repository.head(), work_dir=tmp_path / "work")
 
 
-def run(repository: Repository, tmp_path: Path, file: Path | None, *waivers: Waiver, name: str = "trivy-vulnerabilities") -> CheckResult:
+def run(
+    repository: Repository, tmp_path: Path, file: Path | None, *waivers: CheckWaiver, name: str = "trivy-vulnerabilities"
+) -> CheckResult:
     (check,) = (check for check in DECLARED.checks if check.name == name)
     source = check_out(repository, tmp_path)
     return run_check(check, source, None, work_dir=tmp_path / "work", gate=Gate(TODAY, waivers), advisories=file)
@@ -92,7 +94,9 @@ def test_stale_or_missing_advisories_are_not_clean_even_if_the_answer_is_in_the_
     assert (stale.passed, stale.not_scanned) == (False, "the advisories are of 2026-02-21, 8 days old, 7 at most")
     assert "no advisories were imported" in str(run(repository, tmp_path, None).not_scanned)
     assert "cannot be read" in str(run(repository, tmp_path, tmp_path / "nowhere.json").not_scanned)
-    waiver = Waiver("trivy-vulnerabilities", NOT_SCANNED, reason="the feed moves house", owner="mia", until="2026-03-02")
+    waiver = CheckWaiver(
+        check="trivy-vulnerabilities", rule=NOT_SCANNED, reason="the feed moves house", owner="mia", until=date(2026, 3, 2)
+    )
     assert run(repository, tmp_path, None, waiver).passed
 
 

@@ -225,13 +225,6 @@ def test_a_database_that_stays_away_is_told_without_its_password(tmp_path: Path)
     assert "sekret" not in answer.refusal
 
 
-def test_a_downgrade_goes_to_the_recorded_revision(project: Project, database: str) -> None:
-    project.revision("r1", COLUMN, down="r0", back='op.drop_column("rooms", "floor")').revision("r2", down="r1")
-    project.upgrade()
-    answer = project.downgrade("r0")
-    assert (answer.refusal, answer.told["before"], answer.told["after"], "floor" in columns(database)) == ("", ["r2"], ["r0"], False)
-
-
 def test_the_watcher_sees_the_rows_that_are_written_under_a_lock_and_the_table_that_is_rewritten(project: Project) -> None:
     project.revision("r1", "INSERT INTO rooms SELECT g, 'room' FROM generate_series(2000, 40000) g", down="r0")
     project.revision("r2", "ALTER TABLE rooms ALTER COLUMN id TYPE numeric", down="r1").revision("r3", COLUMN, down="r2")

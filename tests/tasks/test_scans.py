@@ -13,7 +13,7 @@ from delivery.application import Application
 from delivery.check import CheckResult
 from delivery.check_settings import CheckSettings, ReportKind
 from delivery.errors import DeliveryError
-from delivery.gate import NOT_SCANNED, Gate, Waiver
+from delivery.gate import NOT_SCANNED, CheckWaiver, Gate
 from delivery.scan import Severity
 from delivery.source import Source
 from tasks.checks import run_check, verify
@@ -23,7 +23,7 @@ from tests.tasks.test_checks import application
 
 TODAY = date(2026, 3, 1)
 BAD = {"code": "DL3008", "file": "app.py", "line": 2, "message": "Pin versions", "level": "warning"}
-WAIVER = Waiver("tool", "DL3008", reason="our base image pins them", owner="mia", until="2026-03-31")
+WAIVER = CheckWaiver(check="tool", rule="DL3008", reason="our base image pins them", owner="mia", until=date(2026, 3, 31))
 
 
 class Scene:
@@ -43,10 +43,10 @@ class Scene:
         script = f"import sys; open({str(self._ran)!r}, 'a').write('x'); open(sys.argv[1], 'w').write({text!r}); {then}; sys.exit({code})"
         return CheckSettings("tool", (sys.executable, "-c", script, "{report}"), directory="api", reads=("api",), report=kind, **options)
 
-    def run(self, check: CheckSettings, *waivers: Waiver, today: date = TODAY, secrets: tuple[SecretStr, ...] = ()) -> CheckResult:
+    def run(self, check: CheckSettings, *waivers: CheckWaiver, today: date = TODAY, secrets: tuple[SecretStr, ...] = ()) -> CheckResult:
         return run_check(check, self.source, None, work_dir=self.work_dir, gate=Gate(today, waivers), secrets=secrets)
 
-    def verify(self, check: CheckSettings, *waivers: Waiver, today: date = TODAY) -> tuple[CheckResult, ...]:
+    def verify(self, check: CheckSettings, *waivers: CheckWaiver, today: date = TODAY) -> tuple[CheckResult, ...]:
         declared: Application = application(check)
         return verify(self.source, declared, work_dir=self.work_dir, gate=Gate(today, waivers))
 
@@ -155,7 +155,7 @@ class TestWaivers:
         assert "remove the waiver" in stopped.value.next
 
     def test_what_was_not_scanned_passes_by_its_waiver_says_so_and_is_tried_again(self, scene: Scene) -> None:
-        waiver = Waiver("tool", NOT_SCANNED, reason="the network is closed", owner="mia", until="2026-03-31")
+        waiver = CheckWaiver(check="tool", rule=NOT_SCANNED, reason="the network is closed", owner="mia", until=date(2026, 3, 31))
         for run in (1, 2):
             (result,) = scene.verify(scene.tool("", code=1), waiver)
             assert result.sentence().startswith("tool was NOT scanned (it wrote no report); not scanned is waived until 2026-03-31 by mia")
