@@ -80,11 +80,6 @@ class Traefik:
         return tuple(f"http://{LOOPBACK}:{port}" for port in self._admin_ports)
 
     @property
-    def metrics_url(self) -> str:
-        """Of the first instance."""
-        return f"{self.admin_url}/metrics"
-
-    @property
     def process(self) -> ManagedProcess:
         """What `start` started: Traefik itself, or the supervisor of two."""
         return self._process

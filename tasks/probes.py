@@ -32,12 +32,6 @@ def smoke(requests: Sequence[Smoke], addresses: Sequence[Address]) -> tuple[Prob
     return tuple(results)
 
 
-def probe_public(url: str, request: Smoke) -> ProbeResult:
-    """Sends one smoke request the way users reach the release."""
-    with httpx.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-        return _ask(client, "the public address", url, request)
-
-
 def _ask(client: httpx.Client, who: str, base: str, request: Smoke) -> ProbeResult:
     name = f"smoke {who} {request.path}"
     question = f"GET {request.path}"

@@ -104,7 +104,7 @@ def test_a_renamed_file_is_live_soon_and_again_after_a_restart(traefik: Traefik,
         wait_for_service(traefik)
         assert httpx.get(f"{traefik.url('staging')}/v2/", trust_env=False).status_code == 200
         assert httpx.get(f"{traefik.url('production')}/v2/", trust_env=False).status_code == 404
-        assert 'service="app@file"' in httpx.get(traefik.metrics_url, trust_env=False).text
+        assert 'service="app@file"' in httpx.get(f"{traefik.admin_url}/metrics", trust_env=False).text
         traefik.stop()
         traefik.start()
         wait_for_service(traefik)

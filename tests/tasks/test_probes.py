@@ -2,7 +2,7 @@ import socket
 
 from delivery.application import Smoke
 from delivery.ports import Address
-from tasks.probes import probe_public, smoke
+from tasks.probes import smoke
 from tests.tasks.small_server import serving
 
 
@@ -50,9 +50,3 @@ def test_a_service_without_a_replica_is_not_well() -> None:
     (result,) = smoke((Smoke("api", "/"),), ())
 
     assert result.detail == "there is no replica of api to ask for /."
-
-
-def test_the_public_address_is_asked_the_same_way() -> None:
-    with serving({"/health": (200, '{"status": "healthy"}')}) as url:
-        assert probe_public(url, Smoke("api", "/health", contains="healthy")).well
-        assert not probe_public(url, Smoke("api", "/nowhere")).well
