@@ -10,7 +10,7 @@ ROOM   := .greenroom
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check docs-check test-fast test test-exhaustive demo demo-down bench-rollout bench-way-back bench-proxy bench-judge bench-scale chaos lock clean
+.PHONY: help setup check docs-check test-fast test test-exhaustive demo demo-down bench-rollout bench-way-back bench-proxy bench-judge bench-scale bench-signing chaos lock clean
 
 help: ## what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ bench-proxy: $(READY) ## requests lost when Traefik is killed, one instance agai
 
 bench-judge: $(READY) ## false alarms and time to detection, against other judges; the last line is one JSON object (JUDGE="--help" tells more)
 	$(BIN)/python -m bench.judge $(JUDGE)
+
+bench-signing: setup ## what signing and verifying releases costs; the last line is one JSON object
+	$(BIN)/python -m bench.signing
+
 bench-scale: $(READY) ## the delivery metrics from a journal of 100,000 events; the last line is one JSON object
 	$(BIN)/python -m bench.scale --events 100000
 

@@ -1,15 +1,11 @@
 """Keys, small images in a real registry, and signed words about them."""
 
-import hashlib
-import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
-
+from bench.images import Shelf
 from blocks.registry import OciRegistry
 from blocks.signing import SigningKey, make_key_pair
 from delivery.dsse import IN_TOTO
@@ -61,29 +57,9 @@ class Keyring:
 
 
 def put_image(registry: str, repository: str, tag: str = "v1") -> ImageRef:
-    """An image of one small layer, like no other, pushed without an engine."""
-    with httpx.Client(base_url=f"http://{registry}", trust_env=False) as client:
-
-        def blob(data: bytes) -> Mapping[str, object]:
-            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-            begun = client.post(f"/v2/{repository}/blobs/uploads/")
-            client.put(begun.headers["Location"], params={**httpx.URL(begun.headers["Location"]).params, "digest": digest}, content=data)
-            return {"digest": digest, "size": len(data)}
-
-        config = blob(json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}).encode())
-        layer = blob(secrets.token_bytes(32))
-        manifest = json.dumps(
-            {
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **config},
-                "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **layer}],
-            }
-        ).encode()
-        kind = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
-        done = client.put(f"/v2/{repository}/manifests/{tag}", content=manifest, headers=kind)
-        assert done.status_code == 201, done.text
-        return ImageRef(registry, repository, done.headers["Docker-Content-Digest"])
+    """An image of one small layer, like no other."""
+    image = Shelf(registry, repository).image(secrets.token_hex(32), tag)
+    return ImageRef(registry, repository, str(image["digest"]))
 
 
 def with_images(release: Release, registry: str) -> Release:

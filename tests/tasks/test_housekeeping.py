@@ -1,8 +1,6 @@
 """A real registry with fifteen versions keeps exactly the right ones; files and remains go by age, never from under somebody."""
 
 import fcntl
-import hashlib
-import json
 import os
 import time
 from collections.abc import Collection, Iterator
@@ -10,10 +8,10 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import SecretStr
 
+from bench.images import Shelf
 from blocks.journal import SqlJournal
 from blocks.registry import OciRegistry
 from delivery.environment import Environment
@@ -27,60 +25,7 @@ from tasks.housekeeping import bury_remains, sweep_folders, sweep_registry
 from tests.samples import a_release, an_environment
 from tests.simulated_target import Running, SimulatedTarget
 
-INDEX = "application/vnd.oci.image.index.v1+json"
-IMAGE = "application/vnd.oci.image.manifest.v1+json"
 REPOSITORY = "dealbrain-api"
-
-
-class Shelf:
-    """Puts images into a registry as a builder and a signer do, and looks whether they can still be pulled."""
-
-    def __init__(self, host: str) -> None:
-        self.host = host
-        self.client = httpx.Client(base_url=f"http://{host}/v2/{REPOSITORY}", trust_env=False)
-
-    def blob(self, content: bytes) -> dict[str, object]:
-        digest = "sha256:" + hashlib.sha256(content).hexdigest()
-        place = self.client.post("/blobs/uploads/").headers["Location"]
-        separator = "&" if "?" in place else "?"
-        assert self.client.put(f"{place}{separator}digest={digest}", content=content).status_code == 201
-        return {"mediaType": "application/octet-stream", "digest": digest, "size": len(content)}
-
-    def manifest(self, document: dict[str, object], kind: str, *names: str) -> dict[str, object]:
-        content = json.dumps({"schemaVersion": 2, "mediaType": kind, **document}).encode()
-        digest = "sha256:" + hashlib.sha256(content).hexdigest()
-        for name in names or (digest,):
-            put = self.client.put(f"/manifests/{name}", content=content, headers={"Content-Type": kind})
-            assert put.status_code == 201, put.text
-        return {"mediaType": kind, "digest": digest, "size": len(content)}
-
-    def image(self, text: str, *names: str, **more: object) -> dict[str, object]:
-        return self.manifest({"config": self.blob(b"{}"), "layers": [self.blob(text.encode())], **more}, IMAGE, *names)
-
-    def signed_index(self, text: str, *names: str) -> str:
-        """An index of one platform, signed twice: as cosign names it, and as a referrer in the listing of the tag schema."""
-        index = self.manifest({"manifests": [self.image(text)]}, INDEX, *names)
-        tag = str(index["digest"]).replace(":", "-")
-        self.image(f"signature of {text}", f"{tag}.sig")
-        referrer = self.image(f"attestation of {text}", subject=index)
-        self.manifest({"manifests": [referrer]}, INDEX, tag)
-        return str(index["digest"])
-
-    def can_pull(self, reference: str) -> bool:
-        """With every part, down to the last blob."""
-        answer = self.client.get(f"/manifests/{reference}", headers={"Accept": f"{INDEX}, {IMAGE}"})
-        if answer.status_code != 200:
-            return False
-        document = answer.json()
-        blobs = [document["config"], *document["layers"]] if "layers" in document else []
-        return all(self.can_pull(part["digest"]) for part in document.get("manifests", ())) and all(
-            self.client.get(f"/blobs/{part['digest']}").status_code == 200 for part in blobs
-        )
-
-    def is_whole(self, digest: str) -> bool:
-        """The image and both its signatures."""
-        tag = digest.replace(":", "-")
-        return all(self.can_pull(one) for one in (digest, f"{tag}.sig", tag))
 
 
 @pytest.fixture
@@ -121,7 +66,7 @@ def bring(store: SqlJournal, release: Release, environment: Environment, target:
 
 @pytest.mark.processes
 def test_of_fifteen_versions_the_newest_ten_the_live_the_previous_and_the_asked_for_stay_whole(server: Registry, store: SqlJournal) -> None:
-    shelf, registry = Shelf(server.address), OciRegistry(host=server.address, insecure=True)
+    shelf, registry = Shelf(server.address, REPOSITORY), OciRegistry(host=server.address, insecure=True)
     production, target = an_environment("production"), SimulatedTarget()
     releases = []
     for number in range(15):
