@@ -26,6 +26,8 @@ LOOPBACK = "127.0.0.1"
 POSTGRES = "postgres:15-bookworm"
 REDIS = "redis:7-bookworm"
 STAGE_LABEL = "greenroom.stage"
+# Whose it is, by the folder that holds its passwords: without that folder nobody can use it any more.
+FOLDER_LABEL = "greenroom.folder"
 
 
 QUICK_AND_FORGETFUL = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
@@ -74,6 +76,7 @@ class StageContainers:
     def __init__(self, name: str, state: Path, *, database: str, user: str, durable: bool = True) -> None:
         self._name = name
         self._folder = state / "backing" / name
+        self._labels = {STAGE_LABEL: name, FOLDER_LABEL: str(state.resolve())}
         self._database = database
         self._user = user
         self._durable = durable
@@ -166,7 +169,7 @@ class StageContainers:
 
     def _ensure_network(self) -> None:
         if not self._engine.networks.list(names=[f"^{self.network}$"]):
-            self._engine.networks.create(self.network, driver="bridge", check_duplicate=True, labels={STAGE_LABEL: self._name})
+            self._engine.networks.create(self.network, driver="bridge", check_duplicate=True, labels=self._labels)
 
     def _container(self, name: str) -> Container | None:
         try:
@@ -197,7 +200,7 @@ class StageContainers:
                     volumes={name: {"bind": volume_at, "mode": "rw"}},
                     # Chosen once: a port of the engine's choice changes with each restart.
                     ports={port: (LOOPBACK, free_ports((name,))[name])},
-                    labels={STAGE_LABEL: self._name},
+                    labels=self._labels,
                     restart_policy={"Name": "unless-stopped", "MaximumRetryCount": 0},  # type: ignore[arg-type]  # the stubs hide its type
                     network=self.network,
                     networking_config={

@@ -13,7 +13,8 @@ from deployments.processes import free_ports
 from tests.blocks.fault_proxy import fault_proxy
 from tests.browser.prefect_pages import PrefectPages
 from tests.conftest import CHROMIUM
-from tests.system.premises import Premises, installations_of_others, keep_logs, new_installation
+from tests.system.claims import NamesTakenError, new_installation
+from tests.system.premises import Premises, keep_logs
 
 FAILED = pytest.StashKey[bool]()
 
@@ -27,17 +28,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture(scope="package")
 def premises(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Premises]:
-    if others := installations_of_others():
-        pytest.skip(
-            f"Another installation uses the environments' names on this engine ({', '.join(others)}). "
-            "Next: end it (`make demo-down`), or remove them with `docker rm --force` and `docker network rm`."
-        )
     folder = tmp_path_factory.mktemp("system") / "installation"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "greenroom"
     ports = free_ports(USUAL_PORTS)
     before = request.session.testsfailed
     with fault_proxy(f"127.0.0.1:{ports['registry']}") as proxy:
-        installation = new_installation(folder, cache, proxy, ports)
+        try:
+            installation = new_installation(folder, cache, proxy, ports)
+        except NamesTakenError as taken:
+            pytest.skip(str(taken))
         try:
             repository = ApplicationRepository.create(folder / "dealbrain")
             installation.start()

@@ -21,17 +21,15 @@ from delivery.record import RolloutRecord
 from delivery.release import Release
 from delivery.source import Semver, Sha
 from deployments.api import FlowRun, PrefectApi, idempotency_key
-from deployments.demo.installation import ENVIRONMENTS, HOME, LocalInstallation
+from deployments.demo.installation import LocalInstallation
 from deployments.demo.repository import ApplicationRepository
 from deployments.machine import engine_client
-from deployments.stage import Registry
 from tests.blocks.fault_proxy import FaultProxy
 from tests.system.apart import FAULTS, rename_a_column
 from tests.system.users import Users
 
 T = TypeVar("T")
 
-ENVIRONMENT_FILES = Path(__file__).parent / "environments"
 # As long as a cold run on two busy cores may take; a run that is stuck fails its test with the run's name.
 LONGEST_RUN_SECONDS = 400.0
 LONGEST_WAIT_SECONDS = 90.0
@@ -49,18 +47,6 @@ JOURNEYS: Mapping[str, Mapping[str, str]] = {
     "warranty": {"version": "1.3.0", "until": "production"},
     "renamed": {"version": "1.4.0", "until": "production"},
 }
-
-
-class ProxiedRegistry(Registry):
-    """The registry, reached through a proxy that can answer wrongly."""
-
-    def __init__(self, state: Path, port: int, proxy: FaultProxy) -> None:
-        super().__init__(state, port)
-        self._proxy = proxy
-
-    @property
-    def address(self) -> str:
-        return self._proxy.address
 
 
 class Premises:
@@ -281,33 +267,12 @@ class Premises:
             file.write_text(before)
 
 
-def new_installation(folder: Path, cache: Path, proxy: FaultProxy, ports: Mapping[str, int]) -> LocalInstallation:
-    """Not started yet. Its environment files are a copy that tests may change."""
-    environments = folder / "environments"
-    shutil.copytree(ENVIRONMENT_FILES, environments)
-    installation = LocalInstallation(
-        folder=folder, repository=folder / "dealbrain", environments=environments, cache=cache, durable=False, ports=ports
-    )
-    installation.registry = ProxiedRegistry(folder, ports["registry"], proxy)
-    return installation
-
-
 def keep_logs(folder: Path, kept: Path) -> None:
     """What tells why something went wrong in the installation of `folder`: logs and journal, before they are removed with it."""
     for log in (*folder.rglob("*.log"), *folder.glob("journal.db*")):
         goal = kept / log.relative_to(folder)
         goal.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(log, goal)
-
-
-def installations_of_others() -> list[str]:
-    """Containers and networks of these environments: nobody but another installation can have made them."""
-    engine = engine_client()
-    found = [container.name or "" for container in engine.containers.list(all=True, ignore_removed=True)]
-    found += [network.name or "" for network in engine.networks.list()]
-    engine.close()
-    ours = ["greenroom-prefect", *(prefix for environment in ENVIRONMENTS for prefix in (f"gr-{environment}-", f"greenroom-{environment}"))]
-    return sorted(name for name in found if name.startswith(tuple(ours)))
 
 
 def until(look: Callable[[], T | None], what: str, *, seconds: float = LONGEST_WAIT_SECONDS) -> T:
@@ -318,6 +283,3 @@ def until(look: Callable[[], T | None], what: str, *, seconds: float = LONGEST_W
         time.sleep(pause)
         pause = min(pause * 1.3, 0.7)
     return found
-
-
-__all__ = ["HOME", "Premises", "installations_of_others", "keep_logs", "new_installation", "until"]

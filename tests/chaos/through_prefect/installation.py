@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from delivery.errors import DeliveryError
 from deployments.demo.installation import USUAL_PORTS
 from deployments.demo.repository import ApplicationRepository
 from deployments.processes import free_ports
@@ -13,7 +12,8 @@ from tests.blocks.fault_proxy import FaultProxy, fault_proxy
 from tests.chaos.real.lane import Row
 from tests.chaos.through_prefect.rest import disturbances
 from tests.chaos.through_prefect.scenarios import BLUE, SCENARIOS, Pipeline, Scenario
-from tests.system.premises import Premises, installations_of_others, keep_logs, new_installation
+from tests.system.claims import new_installation
+from tests.system.premises import Premises, keep_logs
 
 GROUP = "prefect"
 CONTROL_SECONDS = 20.0
@@ -55,11 +55,6 @@ class House:
         self._pipeline = None
 
     def _begin(self) -> Pipeline:
-        if others := installations_of_others():
-            raise DeliveryError(
-                f"Another installation uses the environments' names on this engine ({', '.join(others)}).",
-                next="end it (`make demo-down`), or remove them with `docker rm --force` and `docker network rm`.",
-            )
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "greenroom"
         ports = free_ports(USUAL_PORTS)
         proxied = fault_proxy(f"127.0.0.1:{ports['registry']}")
