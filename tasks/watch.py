@@ -26,6 +26,8 @@ SICK_LOOKS = 3  # in a row: one slow answer of a health page is no reason to sen
 KEPT_LOOKS = 200
 
 Facts = Mapping[str, object]
+# What a limit is set on: the metric, and its own name again or that of a gauge.
+Limit = tuple[Metric, str]
 
 
 @dataclass
@@ -112,7 +114,7 @@ class Watching:
         self.green = Traffic(settings.window_seconds, settings.minimum_requests)
         self.blue = Traffic(settings.window_seconds, settings.minimum_requests)
         self.latest: Look | None = None
-        self._samples: dict[tuple[Metric, str], list[Sample]] = {}
+        self._samples: dict[Limit, list[Sample]] = {}
         self._matches: deque[tuple[float, tuple[str, ...]]] = deque()
         self._sick_looks = 0
         self._rows: deque[Facts] = deque(maxlen=KEPT_LOOKS)
@@ -120,14 +122,18 @@ class Watching:
         self._kept_seconds = 2 * longest + 10 * settings.interval_seconds
 
     def count(self, at: float, green: Counters | None, blue: Counters | None) -> bool:
-        """Takes one scrape in, before the slower half of a look; True when its evidence already sends green back. Green's memory is the
-        one of the look before.
+        """Takes one scrape in, before the slower half of a look; True when it already sends green back, by a limit or by the judge's
+        evidence. Green's memory is the one of the look before.
         """
         self.green.see(at, green)
         self.blue.see(at, blue)
+        scraped = green is not None
+        rate, p95 = (self.green.error_rate, self.green.p95_ms) if scraped else (None, None)
+        self._sample(at, {("error_rate", "error_rate"): rate, ("p95_ms", "p95_ms"): p95})
         if self._judging is not None:
             self._judging.see(at, green, blue, self.latest.memory if self.latest else None)
-        return self.verdict is not None and self.verdict.decision is Decision.ROLLBACK
+        is_worse = self.verdict is not None and self.verdict.decision is Decision.ROLLBACK
+        return is_worse or self.firing() is not None
 
     def see(self, look: Look) -> None:
         """The whole look, whose scrape was counted."""
@@ -137,13 +143,10 @@ class Watching:
             self._matches.append((look.at, look.report.log_matches))
         while self._matches and self._matches[0][0] <= look.at - self._settings.window_seconds:
             self._matches.popleft()
-        values = self._values(look)
-        for trigger in self._triggers:
-            value = look.gauges.get(trigger.name) if trigger.metric == "gauge" else values[trigger.metric]
-            kept = self._samples.setdefault((trigger.metric, trigger.name), [])
-            kept.append(Sample(look.at, value))
-            while kept[0].at < look.at - self._kept_seconds:
-                kept.pop(0)
+        gauges: dict[Limit, float | None] = {
+            ("gauge", trigger.name): look.gauges.get(trigger.name) for trigger in self._triggers if trigger.gauge
+        }
+        self._sample(look.at, {**self._of_replicas(look.report), **gauges})
         self._rows.append(self._row(look))
 
     @property
@@ -197,17 +200,25 @@ class Watching:
     def _breach(self, trigger: Trigger) -> tuple[float | None, Firing | None]:
         return breach_since(trigger, self._samples.get((trigger.metric, trigger.name), ()))
 
-    def _values(self, look: Look) -> Mapping[Metric, float | None]:
-        report, scraped = look.report, look.green is not None
-        return {
-            "error_rate": self.green.error_rate if scraped else None,
-            "p95_ms": self.green.p95_ms if scraped else None,
+    def _of_replicas(self, report: HealthReport | None) -> Mapping[Limit, float | None]:
+        values: dict[Metric, float | None] = {
             "cpu": report.cpu if report else None,
             "memory": report.memory if report else None,
             "restarts": float(report.restarts) if report else None,
             "log_pattern": float(len(self.log_lines())) if report else None,
             "database_lost": _database_lost(report) if report else None,
         }
+        return {(metric, metric): value for metric, value in values.items()}
+
+    def _sample(self, at: float, values: Mapping[Limit, float | None]) -> None:
+        for trigger in self._triggers:
+            limit: Limit = (trigger.metric, trigger.name)
+            if limit not in values:
+                continue
+            kept = self._samples.setdefault(limit, [])
+            kept.append(Sample(at, values[limit]))
+            while kept[0].at < at - self._kept_seconds:
+                kept.pop(0)
 
     def _row(self, look: Look) -> Facts:
         return {

@@ -283,9 +283,10 @@ def test_a_rollout_hands_what_is_known_of_blues_noise_to_its_judge(tmp_path: Pat
     assert facts["context"]["noise"]["clump"] == measured_noise(CLUMPS).clump  # type: ignore[index,call-overload]
 
 
-def test_evidence_that_suffices_does_not_wait_for_the_replicas_to_be_asked(tmp_path: Path) -> None:
-    """A sick replica answers its health path after seconds, or never."""
-    stage = Stage(tmp_path)
+@pytest.mark.parametrize(("judged", "told"), [(True, "rolled back at 50 %"), (False, "error rate 8 % is above 5 %")])
+def test_what_the_scrape_decides_does_not_wait_for_the_replicas_to_be_asked(tmp_path: Path, *, judged: bool, told: str) -> None:
+    """A sick replica answers its health path after seconds, or never: neither the judge nor a limit on requests needs it."""
+    stage = Stage(tmp_path, enabled=judged)
     stage.traffic.error_share[GREEN.id] = 0.08
     scraped, asked = [], []
     scrape, check = stage.traffic.scrape, stage.target.check
@@ -294,6 +295,6 @@ def test_evidence_that_suffices_does_not_wait_for_the_replicas_to_be_asked(tmp_p
 
     evidence = stage.watch()
 
-    assert "rolled back at 50 %" in evidence.summary
+    assert told in evidence.summary
     assert scraped[-1] == stage.clock.now()
     assert asked[-1] == scraped[-2]
