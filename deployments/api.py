@@ -121,6 +121,14 @@ class PrefectApi:
             for document in self._request("POST", "/task_runs/filter", wanted)
         ]
 
+    def artifact(self, run_id: str, key: str) -> str:
+        """What the run left under that key, as text; of several the newest."""
+        wanted = {"artifacts": {"flow_run_id": {"any_": [run_id]}, "key": {"any_": [key]}}, "sort": "CREATED_DESC", "limit": 1}
+        found = self._request("POST", "/artifacts/filter", wanted)
+        if not found:
+            raise DeliveryError(f"The run {run_id} left no artifact {key!r}.", next=f"look at {self.link(run_id)}")
+        return str(found[0]["data"])
+
     def resume(self, run_id: str, answer: Mapping[str, Any]) -> None:
         """Answers the form a suspended run waits for. Prefect tells a refusal as HTTP 200 with status REJECT; here it is an error."""
         told = self._request("POST", f"/flow_runs/{run_id}/resume", {"run_input": dict(answer)})

@@ -1,5 +1,6 @@
 """The demo's story: 1.0.0 and 1.1.0 go live, 1.2.0 is brought back by the judge, and nobody loses a request."""
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -26,6 +27,16 @@ from deployments.demo.traffic import Tally, Users
 LONGEST_RUN_SECONDS = 1500.0
 USERS_PER_SECOND = 100.0
 SEEDED_ROWS = 400
+# The story's rollouts, counted by hand: three to each environment, of which production's third was brought back.
+COUNTED: Mapping[tuple[str, str], str] = {
+    ("staging", "Deployment frequency"): "(3 deployments,",
+    ("staging", "Change fail rate"): "0.0 % (0 of 3)",
+    ("staging", "Failed deployment recovery time"): "no failure to measure",
+    ("production", "Deployment frequency"): "(3 deployments,",
+    ("production", "Change lead time"): "(median of 3 commits)",
+    ("production", "Change fail rate"): "33.3 % (1 of 3)",
+    ("production", "Failed deployment recovery time"): "(median of 1 failure)",
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +100,7 @@ class Story:
         tally = users.tally(self._production_database(), jobs_patience_seconds=120.0)
         answers = self._answering_version(url)
         same = self._same_images()
+        metrics = self._metrics()
         return Outcome(
             live=answers,
             endings=endings,
@@ -98,7 +110,7 @@ class Story:
             decided_seconds=decided,
             limit_seconds=limit,
             back_seconds=back,
-            problems=_problems(endings, tally, live=answers, same_images=same, soon=decided < limit),
+            problems=_problems(endings, tally, live=answers, same_images=same, soon=decided < limit, metrics=metrics),
         )
 
     def _release(self, version: str) -> str:
@@ -199,6 +211,19 @@ class Story:
             staging[release] == production[release] == set(self.journal.release(release).images.values()) for release in shared
         )
 
+    def _metrics(self) -> Mapping[tuple[str, str], str]:
+        """By environment and name, the figures that the delivery-metrics flow leaves."""
+        self._headline("How well that was delivered, as its table in Prefect tells it")
+        api = self.installation.api
+        run = api.create_run("delivery-metrics/delivery-metrics", {})
+        self._follow(run)
+        rows = json.loads(api.artifact(run.id, "delivery-metrics"))
+        figures = {(row["environment"], row["figure"]): str(row["last 28 days"]) for row in rows}
+        for (environment, name), value in figures.items():
+            if environment == "production":
+                self.console.print(f"  {name}: {value}", highlight=False)
+        return figures
+
     def _wait_until(self, check: Callable[[], bool], *, what: str, seconds: float) -> None:
         deadline, pause = self.clock() + seconds, 0.1
         while not check():
@@ -211,7 +236,9 @@ class Story:
         self.console.rule(f"[bold]{text}", align="left")
 
 
-def _problems(endings: Mapping[str, str], tally: Tally, *, live: str, same_images: bool, soon: bool) -> tuple[str, ...]:
+def _problems(
+    endings: Mapping[str, str], tally: Tally, *, live: str, same_images: bool, soon: bool, metrics: Mapping[tuple[str, str], str]
+) -> tuple[str, ...]:
     wanted = {"1.0.0": Ending.LIVE, "1.1.0": Ending.LIVE, "1.2.0": Ending.ROLLED_BACK}
     found = [
         f"{version} ended {endings.get(version)}, expected {ending}" for version, ending in wanted.items() if endings.get(version) != ending
@@ -222,6 +249,11 @@ def _problems(endings: Mapping[str, str], tally: Tally, *, live: str, same_image
         found.append("staging and production did not run the same images")
     if not soon:
         found.append("the judge found 1.2.0 sick no sooner than the limit would have")
+    found += [
+        f"the delivery metrics say {name.lower()} {metrics.get((environment, name))!r} for {environment}, expected {counted!r}"
+        for (environment, name), counted in COUNTED.items()
+        if counted not in metrics.get((environment, name), "")
+    ]
     return (*found, *tally.problems())
 
 
