@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from delivery.approval import Approval, PromotionRequest
-from delivery.backup import Noted
+from delivery.backup import Noted, RestoreTest
 from delivery.calibration import Calibration
 from delivery.dora_facts import Story
 from delivery.environment import Capability, Standing
@@ -373,4 +373,13 @@ class JournalStore(Protocol):
 
     def calibrations(self, environment: str, *, newest: timedelta) -> Sequence[Calibration]:
         """Those that are no older than `newest`, the newest first."""
+        ...
+
+    # whether backups bring everything back
+    def add_restore_test(self, test: RestoreTest, *, key: str) -> None:
+        """Writes it, at the database's time. Idempotent per key."""
+        ...
+
+    def restore_tests(self, environment: str) -> Sequence[RestoreTest]:
+        """The newest first."""
         ...

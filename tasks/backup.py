@@ -15,9 +15,9 @@ from typing import IO
 
 from delivery.backup import NOTHING_PENDING, Backup, Noted, RestoreTest, found_wrong
 from delivery.errors import DeliveryError, StaleFence, TransientError
-from delivery.journal import Evidence
+from delivery.journal import Evidence, Finished
 from delivery.plan import Step
-from delivery.ports import BackingUp
+from delivery.ports import BackingUp, JournalStore
 from delivery.release import Release
 from tasks.image_alembic import MigrationLimits, answer_in, no_answer, pending_command
 from tasks.scene import CANCELLED, Scene
@@ -155,6 +155,18 @@ def try_restoring(
         f"{backup.file} brings back {len(backup.rows)} tables with {rows:,} rows at {', '.join(backup.revisions) or 'no revision'}",
         well=True,
     )
+
+
+def backups_of(store: JournalStore, environment: str) -> tuple[Backup, ...]:
+    """Those that the journal knows, the newest first, be their files still there or not."""
+    found: list[Backup] = []
+    for record in store.rollouts(environment=environment, limit=1000):
+        if record.kind == "rollback":
+            continue
+        events = (entry.event for entry in store.entries(record.id))
+        made = [Backup.of(record.id, event.evidence.facts) for event in events if isinstance(event, Finished) and event.evidence.well]
+        found += [backup for backup in made if backup is not None]
+    return tuple(found)
 
 
 def _pending(release: Release, scene: Scene, timeout: timedelta) -> tuple[str, ...]:
