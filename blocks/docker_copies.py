@@ -155,7 +155,7 @@ class Copies:
 
     def _blueprint(self, release: Release, service: Service, copy: str, variables: Mapping[str, str]) -> Blueprint:
         given = self.replicas.variables_of(service, variables)
-        variable = _variable(release)
+        variable = database_of(release)
         if variable in given:
             given[variable] = SecretStr(_with_database(given[variable].get_secret_value(), copy))
         return self.replicas.blueprint(release, service, "", self._labels, given)
@@ -164,7 +164,7 @@ class Copies:
         self, release: Release, command: Sequence[str], *, variables: Mapping[str, str], copy: str, timeout: timedelta, token: Token
     ) -> RunResult:
         """One of the database's own programs; login and password reach it by its environment."""
-        service, variable = release.service(release.migrations.service if release.migrations else ""), _variable(release)
+        service, variable = release.service(release.migrations.service if release.migrations else ""), database_of(release)
         url = self.replicas.variables_of(service, variables).get(variable)
         if url is None:
             raise InvalidSettings(
@@ -175,7 +175,7 @@ class Copies:
             name=self._name(release, f"program-{_short(command)}"),
             image=self.image,
             labels=self._labels,
-            environment={**_login(url.get_secret_value()), "COPY": copy},
+            environment={**login_of(url.get_secret_value()), "COPY": copy},
             network=self.replicas.network,
             memory_mb=max(256, self.replicas.memory_limit_mb),
             cpus=self.replicas.cpu_limit,
@@ -207,7 +207,8 @@ def left_behind(databases: Sequence[str], environment: str, *, now: float) -> tu
     return tuple(one[0] for one in copies if one["environment"] == environment or int(one["made"]) < oldest)
 
 
-def _variable(release: Release) -> str:
+def database_of(release: Release) -> str:
+    """The variable by which the release finds its database."""
     return release.migrations.database if release.migrations else ""
 
 
@@ -220,7 +221,7 @@ def _with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
-def _login(url: str) -> dict[str, str]:
+def login_of(url: str) -> dict[str, str]:
     """As libpq's programs read it, from an address in SQLAlchemy's spelling."""
     parts = urlsplit(url)
     asked = parse_qs(parts.query)

@@ -4,12 +4,13 @@ The low-level client is used: one request per word, where the high-level one ask
 """
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import docker
 from docker.utils import kwargs_from_env
+from docker.utils.socket import STDERR, frames_iter
 from pydantic import SecretStr
 
 from blocks.engine_errors import LateError, MissingError, refused, telling
@@ -274,6 +275,43 @@ class Engine:
             begun = self._api.exec_create(container, list(command))["Id"]
             self._api.exec_start(begun)
             return int(self._api.exec_inspect(begun)["ExitCode"] or 0)
+
+    def converse(
+        self,
+        container: str,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        *,
+        give: Iterable[bytes],
+        take: Callable[[bytes], object],
+    ) -> tuple[int, str]:
+        """A command inside a running container: `give` goes to its standard input, which stays open, its standard output comes to `take`
+        as it is; its exit code, not 0 where nobody knows it, and the end of what it said on standard error.
+        """
+        doing = "run a command in a container"
+        with self._telling(doing):
+            begun = self._api.exec_create(container, list(command), stdin=True, environment=dict(variables))["Id"]
+            stream: Any = self._api.exec_start(begun, socket=True)
+        with contextlib.closing(stream):
+            wire = getattr(stream, "_sock", stream)
+            wire.settimeout(None)  # the container's own end bounds it
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ended before it had read everything: its words tell why
+                for piece in give:
+                    wire.sendall(piece)
+            said = bytearray()
+            frames = frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+            while True:
+                with self._telling(doing):
+                    kind, piece = next(frames, (0, b""))
+                if not piece:
+                    break
+                if kind == STDERR:
+                    said = (said + piece)[-_LOG_BYTES:]
+                else:
+                    take(piece)
+        with self._telling(doing):
+            code = self._api.exec_inspect(begun)["ExitCode"]
+        return (int(code) if code is not None else 1), self._redact(said.decode(errors="replace"))
 
     # ---- foreign words
 

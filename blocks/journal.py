@@ -1,5 +1,5 @@
 """The journal in SQL: releases, leases with fencing tokens, rollouts with their hash-chained entries, requests, notices,
-verifications and holds, incidents, calibrations, signed envelopes.
+verifications and holds, incidents, calibrations, signed envelopes, restore tests.
 
 Each of them has a room of its own (`journal_releases` and so on); here is the database they share, and how it gets its tables.
 Every public method is one transaction, safe to call from several threads and processes at once.
@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, func, inspect, select, text
 
 from blocks.database import Database
+from blocks.journal_backups import RestoreTests
 from blocks.journal_calibrations import Calibrations
 from blocks.journal_envelopes import Envelopes
 from blocks.journal_incidents import Incidents
@@ -28,12 +29,12 @@ from delivery.ports import JournalStore
 
 MIGRATIONS = Path(__file__).parent / "journal_migrations"
 VERSION_TABLE = "greenroom_journal_version"
-HEAD = "signed_approvals"
+HEAD = "restore_tests"
 _LOCK_NUMBER = 0x6772_6F6F  # "groo": what PostgreSQL's advisory lock is known by while the tables are being made
 _ALEMBIC = threading.Lock()  # Alembic keeps its context in a global
 
 
-class SqlJournal(Releases, Leases, Rollouts, Requests, Notices, Verifications, Incidents, Stories, Calibrations, Envelopes):
+class SqlJournal(Releases, Leases, Rollouts, Requests, Notices, Verifications, Incidents, Stories, Calibrations, Envelopes, RestoreTests):
     """The journal database behind `url` (`sqlite:///…` or `postgresql://…`). Call `migrate` once before anything else."""
 
     def __init__(self, url: SecretStr | str) -> None:

@@ -190,3 +190,20 @@ envelopes = Table(
     UniqueConstraint("release_id", "fingerprint"),
     sqlite_autoincrement=True,
 )
+
+# Append-only. `key` is the test's own; `rollout_id` and `sha256` say which backup it was.
+restore_tests = Table(
+    "restore_tests",
+    TABLES,
+    Column("number", Integer, primary_key=True),
+    Column("key", String(200), nullable=False),
+    Column("environment", String(31), nullable=False),
+    Column("rollout_id", String(60), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("well", Boolean, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("what", Text, nullable=False),
+    UniqueConstraint("key"),
+    sqlite_autoincrement=True,
+)

@@ -32,7 +32,8 @@ class Settings(BaseSettings):
     `base_images` maps upstream references to local images; `registry` is the name of an `oci-registry` block; `blocks_file` is the local
     source of blocks; `keys_dir` has the public keys that environments trust; `builder` is this installation's name in provenance;
     `extra_ca` is a certificate authority that image builds trust beside the usual ones; `advisories` is the file of the team's own.
-    Housekeeping keeps the images of the newest `keep_releases` releases beside what is needed, and files and remains for `keep_days`.
+    Housekeeping keeps the images of the newest `keep_releases` releases beside what is needed, the newest
+    `keep_backups` backups of each environment, and files, remains and further backups for `keep_days`.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
@@ -53,6 +54,7 @@ class Settings(BaseSettings):
     extra_ca: FilePath | None = None
     advisories: Path | None = None
     keep_releases: Annotated[int, Field(ge=1, le=10_000)] = 10
+    keep_backups: Annotated[int, Field(ge=1, le=10_000)] = 10
     keep_days: Annotated[float, Field(ge=1.0, le=3650.0, allow_inf_nan=False)] = 30.0
 
     @field_validator("work_dir", "environments_dir", "blocks_file", "keys_dir", "extra_ca", "advisories")

@@ -12,6 +12,7 @@ from delivery.plan import Plan, Step, StepKind, plan_rollout
 WORDS = {
     StepKind.PREPARE: "images are pulled by digest, networks exist, there is room",
     StepKind.PROVE: "on a copy of the database, its migrations are tried beside the versions that serve",
+    StepKind.BACKUP: "what the migrations would change is kept as it is, if any revision is pending",
     StepKind.MIGRATE: "the schema is brought to this release's revision, in a container of its own",
     StepKind.LAUNCH: "all replicas are up beside the running release, without users",
     StepKind.CHECK: "each replica is well and answers with the version that was shipped",

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Literal
 
 from delivery.application import STRICT
+from delivery.backup import BackupSettings
 from delivery.canary import JudgePolicy
 from delivery.errors import InvalidSettings
 from delivery.go import GoSettings
@@ -29,6 +30,7 @@ class Capability(StrEnum):
     DRAIN = "drain"
     PRIVATE_ADDRESS = "private address"
     COPY_DATABASE = "copy its database"
+    BACK_UP = "back up its database"
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ class Deadlines:
     prepare_seconds: float = 600.0
     migrate_seconds: float = 900.0
     prove_seconds: float = 1800.0
+    backup_seconds: float = 1800.0
     launch_seconds: float = 180.0
     step_seconds: float = 120.0
 
@@ -232,6 +235,7 @@ class Environment:
     judge: JudgeSettings = JudgeSettings()
     deadlines: Deadlines = Deadlines()
     prove: Proving = Proving()
+    backup: BackupSettings = field(default_factory=BackupSettings)
     verification: VerificationSettings = VerificationSettings()
     provenance: ProvenancePolicy = field(default_factory=ProvenancePolicy)
     go: GoSettings = field(default_factory=GoSettings)
@@ -273,6 +277,7 @@ class Environment:
         found += [
             f"waiver {number}: got no {key}, expected one" for number, waiver in enumerate(self.waiver, start=1) for key in waiver.unnamed
         ]
+        found += self.backup.problems()
         found += self.provenance.problems()
         found += self.go.problems()
         found += self.approval.problems()

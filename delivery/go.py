@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from delivery.application import STRICT
+from delivery.backup import RestoreTest
 from delivery.errors import InvalidSettings
 
 
@@ -30,20 +31,24 @@ class Freeze:
 
 @dataclass(frozen=True)
 class GoSettings:
-    """A release must have lived `soak_seconds` in the environment before; with `evidence` its signed chain must be whole; nothing goes in a
-    `freeze`. Kinds in `not_for` are held up by none of these.
+    """A release must have lived `soak_seconds` in the environment before; with `evidence` its signed chain must be whole; with
+    `backup_hours` the newest backup that was tried must have come back, no longer ago than that; nothing goes in a `freeze`. Kinds in
+    `not_for` are held up by none of these.
     """
 
     __pydantic_config__ = STRICT
 
     soak_seconds: float = 0.0
     evidence: bool = False
+    backup_hours: float = 0.0
     freeze: tuple[Freeze, ...] = ()
     not_for: tuple[Literal["hotfix"], ...] = ()
 
     def problems(self) -> tuple[str, ...]:
         """Everything that cannot be meant, as sentences `key: got …, expected …`."""
         found = [] if self.soak_seconds >= 0 else [f"go.soak_seconds: got {self.soak_seconds:g}, expected 0 or more"]
+        if not self.backup_hours >= 0:
+            found.append(f"go.backup_hours: got {self.backup_hours:g}, expected 0 or more")
         for number, freeze in enumerate(self.freeze, 1):
             try:
                 freeze.window  # noqa: B018  asked for its refusal
@@ -77,14 +82,26 @@ class Soak:
         return (self.until or now) - self.since
 
 
-def answers(rules: GoSettings, kind: str, *, now: datetime, soak: Soak | None, broken: tuple[str, ...]) -> tuple[Answer, ...]:
-    """One answer per rule that the environment has. `broken` is what is wrong with the release's evidence; looked at where it counts."""
+@dataclass(frozen=True)
+class Backups:
+    """Of an environment: whether there is any, and the newest attempt at bringing one back."""
+
+    any: bool = False
+    tried: RestoreTest | None = None
+
+
+def answers(
+    rules: GoSettings, kind: str, *, now: datetime, soak: Soak | None, broken: tuple[str, ...], backups: Backups | None = None
+) -> tuple[Answer, ...]:
+    """One answer per rule that the environment has. `broken` is what is wrong with the release's evidence; it and `backups` are looked at
+    where they count.
+    """
     if kind in rules.not_for:
         return (Answer("all rules", go=True, what=f"a {kind} is held up by none"),)
-    return tuple(_answers(rules, now=now, soak=soak, broken=broken))
+    return tuple(_answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups()))
 
 
-def _answers(rules: GoSettings, *, now: datetime, soak: Soak | None, broken: tuple[str, ...]) -> Iterator[Answer]:
+def _answers(rules: GoSettings, *, now: datetime, soak: Soak | None, broken: tuple[str, ...], backups: Backups) -> Iterator[Answer]:
     if rules.soak_seconds:
         lasted = soak.lasted(now).total_seconds() if soak else 0.0
         where = (
@@ -93,6 +110,8 @@ def _answers(rules: GoSettings, *, now: datetime, soak: Soak | None, broken: tup
         yield Answer("soak", lasted >= rules.soak_seconds, where)
     if rules.evidence:
         yield Answer("evidence", not broken, "; ".join(broken[:3]) or "everything that was signed holds")
+    if rules.backup_hours:
+        yield _of_backups(backups, now=now, newest=timedelta(hours=rules.backup_hours))
     for freeze in rules.freeze:
         starts, ends = freeze.window
         if now < ends:
@@ -100,6 +119,16 @@ def _answers(rules: GoSettings, *, now: datetime, soak: Soak | None, broken: tup
             yield Answer(
                 "freeze", not frozen, f"{freeze.reason}, {'until' if frozen else 'from'} {(ends if frozen else starts).isoformat()}"
             )
+
+
+def _of_backups(backups: Backups, *, now: datetime, newest: timedelta) -> Answer:
+    """Before the first backup there is nothing to try: a rollout has to bring it."""
+    tried = backups.tried
+    if tried is None:
+        return Answer("backup", not backups.any, "none was tried yet" if backups.any else "there is none yet that could be tried")
+    age = now - tried.at
+    hours = f"{age.total_seconds() / 3600:.1f} h ago, at most {newest.total_seconds() / 3600:g} h"
+    return Answer("backup", tried.well and age <= newest, f"{tried.what} ({hours})")
 
 
 def _moment(text: str) -> datetime | None:

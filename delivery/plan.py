@@ -15,6 +15,7 @@ class StepKind(StrEnum):
 
     PREPARE = "prepare"  # images are on the host, networks exist
     PROVE = "prove"  # on a copy of the database the migrations suit the versions that serve
+    BACKUP = "backup"  # what the migrations would change is kept as it is
     MIGRATE = "migrate"  # the schema is at the release's heads
     LAUNCH = "launch"  # green is up, without users
     CHECK = "check"  # green is ready and answers with the version that was shipped
@@ -119,7 +120,8 @@ def plan_rollout(
     forward = [step(StepKind.PREPARE, deadline=limits.prepare_seconds)]
     if release.migrations and not going_back:
         proof = [step(StepKind.PROVE, deadline=limits.prove_seconds)] if environment.prove.clone and blue is not None else []
-        forward += [*proof, step(StepKind.MIGRATE, deadline=limits.migrate_seconds)]
+        kept = [step(StepKind.BACKUP, deadline=limits.backup_seconds)] if _backs_up(environment, frozenset(capabilities)) else []
+        forward += [*proof, *kept, step(StepKind.MIGRATE, deadline=limits.migrate_seconds)]
     forward += [step(StepKind.LAUNCH, deadline=limits.launch_seconds), step(StepKind.CHECK, deadline=limits.launch_seconds)]
     if environment.prove.smoke and release.smoke:
         forward.append(step(StepKind.SMOKE))
@@ -163,6 +165,11 @@ def plan_rollout(
     )
 
 
+def _backs_up(environment: Environment, able: Collection[Capability]) -> bool:
+    wanted, can = environment.backup.before_migrations, bool(environment.backup.hook) or Capability.BACK_UP in able
+    return can and environment.environment.after is not None if wanted is None else wanted
+
+
 def _refuse_what_cannot_be(environment: Environment, able: Collection[Capability], *, blue: Release | None, release: Release) -> None:
     if blue is not None and blue.id == release.id:
         raise InvalidSettings(
@@ -187,4 +194,9 @@ def require_able(environment: Environment, able: Collection[Capability]) -> None
         raise InvalidSettings(
             f"{environment.title} asks for migrations to be proven on a copy of its database, and its target cannot make one.",
             next="give the docker-target block a postgresql_image, or set prove.clone = false.",
+        )
+    if environment.backup.before_migrations and not environment.backup.hook and Capability.BACK_UP not in able:
+        raise InvalidSettings(
+            f"{environment.title} asks for a backup of its database before migrations, and its target cannot take one.",
+            next="give the docker-target block a postgresql_image, or name the platform's own snapshot as backup.hook.",
         )

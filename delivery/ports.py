@@ -1,12 +1,13 @@
 """The protocols between what decides and what acts. A flow loads a block and hands it to a task as one of these."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from delivery.approval import Approval, PromotionRequest
+from delivery.backup import Noted, RestoreTest
 from delivery.calibration import Calibration
 from delivery.dora_facts import Story
 from delivery.environment import Capability, Standing
@@ -162,6 +163,29 @@ class Copying(Protocol):
 
     def sweep_copies(self, release: Release, *, variables: Mapping[str, str], token: Token) -> None:
         """What earlier rehearsals could not take away is gone."""
+        ...
+
+
+@runtime_checkable
+class BackingUp(Protocol):
+    """A target that can keep its database as it is, and try what was kept. Each verb may be repeated."""
+
+    def dump_database(
+        self, release: Release, take: Callable[[bytes], object], *, variables: Mapping[str, str], timeout: timedelta, token: Token
+    ) -> Noted:
+        """Everything that `release`'s migrations could change, piece by piece to `take`; what it held. Changes nothing."""
+        ...
+
+    def try_dump(self, release: Release, pieces: Iterable[bytes], size: int, *, variables: Mapping[str, str], timeout: timedelta) -> Noted:
+        """What a dump of `size` bytes brings back, in a database of its own that is gone afterwards."""
+        ...
+
+    def copies_left(self, release: Release, *, variables: Mapping[str, str]) -> Sequence[str]:
+        """Copies beside its database that no living run can still be using."""
+        ...
+
+    def drop_left(self, release: Release, copy: str, *, variables: Mapping[str, str]) -> None:
+        """Idempotent."""
         ...
 
 
@@ -349,4 +373,13 @@ class JournalStore(Protocol):
 
     def calibrations(self, environment: str, *, newest: timedelta) -> Sequence[Calibration]:
         """Those that are no older than `newest`, the newest first."""
+        ...
+
+    # whether backups bring everything back
+    def add_restore_test(self, test: RestoreTest, *, key: str) -> None:
+        """Writes it, at the database's time. Idempotent per key."""
+        ...
+
+    def restore_tests(self, environment: str) -> Sequence[RestoreTest]:
+        """The newest first."""
         ...

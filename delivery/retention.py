@@ -6,6 +6,7 @@ Unknown is never deleted: an image that nobody here published, one that has a fu
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from delivery.backup import Backup
 from delivery.image import tags_at_publish, tags_on_staging
 from delivery.release import Release
 
@@ -60,6 +61,34 @@ def judge_repository(
                 parts.update({part: Verdict(kind, goes, f"{kind}: {fate.why}") for part in images[digest].lists if part not in fates})
     described = _judge_descriptions([one for one in stored if one.subject is not None], {**parts, **fates})
     return {**described, **{digest: fate for digest, fate in parts.items() if digest not in described}, **fates}
+
+
+def judge_backups(
+    files: Mapping[str, float], known: Sequence[Backup], *, needed: Mapping[str, str], verified: str | None, keep: int, oldest: float
+) -> tuple[Verdict, ...]:
+    """A verdict per file of one environment, each with when it was written (seconds since 1970). `known` are the journal's, the newest
+    first; `needed` maps rollouts whose backup stays to the reason; `verified` is the rollout whose backup was the last that came back.
+
+    A backup goes when it is neither among the newest `keep` nor written after `oldest`. What the journal does not know is none, and goes
+    by age alone.
+    """
+    here = [backup for backup in known if backup.file in files]
+    newest = {backup.file for backup in here[:keep]}
+    of = {backup.file: backup for backup in here}
+
+    def judged(file: str, written: float) -> Verdict:
+        thing, backup = f"backup {file}", of.get(file)
+        if backup is not None and backup.rollout == verified:
+            return Verdict(thing, goes=False, why="the last that was shown to come back")
+        if backup is not None and backup.rollout in needed:
+            return Verdict(thing, goes=False, why=needed[backup.rollout])
+        if file in newest:
+            return Verdict(thing, goes=False, why=f"among the newest {keep}")
+        if written >= oldest:
+            return Verdict(thing, goes=False, why="not old enough")
+        return Verdict(thing, goes=True, why="old, and newer ones are kept" if backup else "old, and the journal knows no such backup")
+
+    return tuple(judged(file, written) for file, written in sorted(files.items()))
 
 
 def _judge_descriptions(descriptions: Sequence[Manifest], known: Mapping[str, Verdict]) -> Mapping[str, Verdict]:

@@ -1,9 +1,10 @@
 """An environment's go/no-go rules, asked about one request: when people are asked, and just before the first act."""
 
 from delivery.approval import PromotionRequest
-from delivery.go import Answer, Soak, answers
+from delivery.go import Answer, Backups, Soak, answers
 from flows.assembly import House
 from flows.trust import policy_of
+from tasks.backup import backups_of
 from tasks.chain import examine
 
 
@@ -17,7 +18,13 @@ def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
         found = examine(plan.release, policy, store=house.store, keys=house.keys(), registry=house.known_registry())
         broken = tuple(f"{one.stage} {one.about}: {one.what}" for one in found if not one.well)
     soak = _soak(house, environment.environment.after, plan.release.id)
-    return answers(environment.go, plan.kind, now=house.store.now(), soak=soak, broken=broken)
+    backups = _backups(house, environment.name) if environment.go.backup_hours else None
+    return answers(environment.go, plan.kind, now=house.store.now(), soak=soak, broken=broken, backups=backups)
+
+
+def _backups(house: House, environment: str) -> Backups:
+    tests = house.store.restore_tests(environment)
+    return Backups(any=bool(tests) or bool(backups_of(house.store, environment)), tried=tests[0] if tests else None)
 
 
 def _soak(house: House, before: str | None, release: str) -> Soak | None:

@@ -9,12 +9,15 @@ from prefect import flow
 from pydantic import Field
 
 from blocks.settings import environment_names
+from delivery.environment import Capability
 from delivery.errors import DeliveryError
+from delivery.ports import BackingUp
 from delivery.retention import Verdict
 from flows.assembly import House, holder, open_house
 from flows.messages import in_one_message
 from flows.rollout import log
 from flows.telling import leave_artifact, this_run
+from tasks.backup_keeping import sweep_backups, sweep_copies
 from tasks.housekeeping import bury_remains, sweep_folders, sweep_registry
 
 OnlyShow = Annotated[bool, Field(title="only show", description="Shows what would go, and why, and deletes nothing.")]
@@ -47,6 +50,8 @@ def sweep(house: House, *, act: bool) -> tuple[tuple[Verdict, ...], tuple[Delive
         lambda: sweep_registry(house.store, house.registry(), names, keep=installation.keep_releases, act=act),
         lambda: sweep_folders(installation.work_dir, days=installation.keep_days, act=act),
         *(partial(_remains_of, house, name, act=act) for name in names),
+        *(partial(_backups_of, house, name, act=act) for name in names),
+        *(partial(_copies_of, house, name, act=act) for name in names),
     ]
     verdicts: list[Verdict] = []
     failures: list[DeliveryError] = []
@@ -72,6 +77,23 @@ def _remains_of(house: House, name: str, *, act: bool) -> tuple[Verdict, ...]:
         holder=holder(),
         ttl=house.lease_ttl,
     )
+
+
+def _backups_of(house: House, name: str, *, act: bool) -> tuple[Verdict, ...]:
+    installation = house.settings
+    folder, days = installation.work_dir / "backups", installation.keep_days
+    return sweep_backups(house.store, folder, name, keep=installation.keep_backups, days=days, act=act)
+
+
+def _copies_of(house: House, name: str, *, act: bool) -> tuple[Verdict, ...]:
+    live = house.store.live(name)
+    if live is None or live.migrations is None:
+        return ()
+    environment = house.environment(name)
+    target = house.target(environment)
+    if not isinstance(target, BackingUp) or Capability.BACK_UP not in target.capabilities:
+        return ()
+    return sweep_copies(live, target, variables=environment.variables, act=act)
 
 
 def rows(verdicts: Iterable[Verdict]) -> list[dict[str, str]]:

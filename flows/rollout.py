@@ -170,6 +170,7 @@ def means_of(house: House, environment: Environment) -> Means:
         acts=as_prefect_tasks if in_prefect_run() else as_plain_calls,
         calibrations=house.store.calibrations(environment.name, newest=NEWEST),
         require_trust=lambda plan: require_may_go_live(house, plan),
+        backups=house.settings.work_dir / "backups",
     )
 
 

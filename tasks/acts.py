@@ -16,6 +16,7 @@ from delivery.plan import Step, StepKind
 from delivery.ports import RunResult
 from delivery.release import Release
 from tasks import load, probes
+from tasks.backup import back_up
 from tasks.image_alembic import MigrationLimits, upgrade_command
 from tasks.migrating import migrated, useful_line
 from tasks.proving import prove
@@ -39,6 +40,8 @@ def perform_once(step: Step, scene: Scene) -> Evidence:  # noqa: C901, PLR0911, 
             return _prepare(scene)
         case StepKind.PROVE:
             return prove(step, scene)
+        case StepKind.BACKUP:
+            return back_up(step, scene)
         case StepKind.MIGRATE:
             return _migrate(step, scene)
         case StepKind.LAUNCH:

@@ -33,7 +33,7 @@ REMEMBERED_ROLLOUTS = 20  # how far back remains of failed rollouts are looked f
 def policy_of(kind: StepKind) -> RetryPolicy:
     """How a step is tried again. Steps that wait, or that try again by themselves until their deadline, are done once."""
     match kind:
-        case StepKind.PREPARE:
+        case StepKind.PREPARE | StepKind.BACKUP:
             return NETWORK
         case StepKind.MIGRATE | StepKind.LAUNCH | StepKind.SMOKE | StepKind.SHIFT | StepKind.PROMOTE:
             return QUICK
@@ -108,7 +108,8 @@ def as_prefect_tasks(scene: Scene) -> Act:
 class Means:
     """With what a rollout is walked: `folder/<rollout>` takes its logs, `acts` decides who performs its steps, `on_progress` hears of
     them: `v1.2.0 to production: watch-50 (step 9 of 13)` when one begins, the same with `, …` while it goes on, the message at the end.
-    `calibrations` is what is known of blue's noise; `require_trust` raises when a plan's release may not go live.
+    `backups` takes what is kept of databases; `calibrations` is what is known of blue's noise; `require_trust` raises when a plan's
+    release may not go live.
     """
 
     target: Target
@@ -119,6 +120,7 @@ class Means:
     calibrations: Sequence[Calibration] = ()
     clock: Clock = field(default_factory=SteadyClock)
     require_trust: Callable[[Plan], None] = lambda _plan: nothing_to_trust()
+    backups: Path | None = None
 
 
 Leave = Callable[[Progress], bool]
@@ -162,6 +164,7 @@ def walk_rollout(
         calibrations=means.calibrations,
         clock=means.clock,
         require_trust=lambda: means.require_trust(plan),
+        backups=means.backups,
     )
     act = means.acts(scene)
 

@@ -55,9 +55,9 @@ def tell_nobody(_: str) -> None:
 
 @dataclass(frozen=True)
 class Scene:
-    """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports;
-    `earlier` is what the steps before found, in their order; `calibrations` what is known of blue's noise; `require_trust` raises when the
-    release is not, or no longer, what may go live.
+    """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports,
+    `backups` what is kept of the database; `earlier` is what the steps before found, in their order; `calibrations` what is known of
+    blue's noise; `require_trust` raises when the release is not, or no longer, what may go live.
     """
 
     plan: Plan
@@ -73,6 +73,7 @@ class Scene:
     calibrations: Sequence[Calibration] = ()
     clock: Clock = field(default_factory=SteadyClock)
     require_trust: Callable[[], None] = nothing_to_trust
+    backups: Path | None = None
 
     def is_way_back(self, step: Step) -> bool:
         """A step that a cancelled rollout still has to do."""

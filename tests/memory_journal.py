@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from delivery.backup import RestoreTest
 from delivery.calibration import Calibration
 from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, StaleFence
 from delivery.journal import Closed, Entry, Event, Opened, Progress, Promoted, chained
@@ -28,6 +29,7 @@ class MemoryJournal:
         self._verifications: dict[str, Verification] = {}
         self._holds: dict[str, Hold] = {}
         self._calibrations: dict[str, Sequence[Calibration]] = {}
+        self._restore_tests: dict[str, RestoreTest] = {}
         self.notices: dict[str, str] = {}
         self.spoil: Callable[[Event, str], None] = lambda _event, _when: None
         self.unreachable = False
@@ -152,6 +154,12 @@ class MemoryJournal:
     def calibrations(self, environment: str, *, newest: timedelta) -> Sequence[Calibration]:
         found = [one for kept in self._calibrations.values() for one in kept if one.environment == environment]
         return [one for one in reversed(found) if one.at >= self.now() - newest]
+
+    def add_restore_test(self, test: RestoreTest, *, key: str) -> None:
+        self._restore_tests.setdefault(key, replace(test, at=self.now()))
+
+    def restore_tests(self, environment: str) -> Sequence[RestoreTest]:
+        return [one for one in reversed(self._restore_tests.values()) if one.environment == environment]
 
     def append(self, rollout: str, lease: Lease, events: Sequence[Event]) -> None:
         self.spoil(events[0], "before")

@@ -75,7 +75,7 @@ class SimulatedTarget:
     `violations` collects broken invariants as sentences; a test that ends with any has found a bug. Verbs are recorded in `acts`.
     """
 
-    capabilities: frozenset[Capability] = frozenset(Capability)
+    capabilities: frozenset[Capability] = frozenset(Capability) - {Capability.BACK_UP}
     public_url: str | None = None
     weights: dict[str, int] = field(default_factory=dict)
     releases: dict[str, Running] = field(default_factory=dict)

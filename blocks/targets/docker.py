@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property
@@ -11,6 +11,7 @@ from pathlib import Path
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, model_validator
 
+from blocks.docker_backups import Backups
 from blocks.docker_copies import Copies
 from blocks.docker_health import ReplicaHealth
 from blocks.docker_replicas import AT_ONCE, Replicas, side_by_side
@@ -20,10 +21,11 @@ from blocks.engine import Engine
 from blocks.engine_facts import Found
 from blocks.secrets import EnvironmentSecrets, redactor
 from blocks.traefik import TraefikRoutes, require_name
+from delivery.backup import Noted
 from delivery.environment import Capability, Standing
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.health import HealthReport
-from delivery.ports import Address, Copying, RunResult, Target, Token
+from delivery.ports import Address, BackingUp, Copying, RunResult, Target, Token
 from delivery.release import Release
 
 _TAIL_LINES = 40
@@ -68,7 +70,7 @@ class DockerTarget(Block):
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset(Capability) - (frozenset() if self.postgresql_image else {Capability.COPY_DATABASE})
+        return frozenset(Capability) - (frozenset() if self.postgresql_image else {Capability.COPY_DATABASE, Capability.BACK_UP})
 
     @cached_property
     def _engine(self) -> Engine:
@@ -244,6 +246,27 @@ class DockerTarget(Block):
         self.traffic.claim(token)
         self._copies.sweep(release, variables=variables, token=token)
 
+    # ---- backups
+
+    @property
+    def _backups(self) -> Backups:
+        return Backups(self._replicas, self._copies.image)
+
+    def dump_database(
+        self, release: Release, take: Callable[[bytes], object], *, variables: Mapping[str, str], timeout: timedelta, token: Token
+    ) -> Noted:
+        self.traffic.claim(token)
+        return self._backups.dump(release, take, variables=variables, timeout=timeout)
+
+    def try_dump(self, release: Release, pieces: Iterable[bytes], size: int, *, variables: Mapping[str, str], timeout: timedelta) -> Noted:
+        return self._backups.restore(release, pieces, size, variables=variables, timeout=timeout)
+
+    def copies_left(self, release: Release, *, variables: Mapping[str, str]) -> Sequence[str]:
+        return self._backups.left(release, variables=variables)
+
+    def drop_left(self, release: Release, copy: str, *, variables: Mapping[str, str]) -> None:
+        self._backups.drop(release, copy, variables=variables)
+
     # ---- starting
 
     def launch(self, release: Release, *, variables: Mapping[str, str], token: Token) -> None:
@@ -361,3 +384,4 @@ class DockerTarget(Block):
 
 _: type[Target] = DockerTarget
 __: type[Copying] = DockerTarget
+___: type[BackingUp] = DockerTarget

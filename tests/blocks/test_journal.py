@@ -37,6 +37,7 @@ from blocks.documents import fingerprint, to_document
 from blocks.journal import HEAD, MIGRATIONS, VERSION_TABLE, SqlJournal
 from blocks.journal_tables import TABLES
 from delivery.approval import Approval
+from delivery.backup import RestoreTest
 from delivery.calibration import NEWEST, Calibration
 from delivery.environment import Kind
 from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, StaleFence, TransientError
@@ -1053,3 +1054,16 @@ def test_calibrations_that_say_nothing_any_more_leave_with_the_next_ones(journal
     journal.add_calibrations([a_calibration("web")], key="b")
     count = select(func.count()).select_from(TABLES.tables["calibrations"])
     assert journal._database.read(lambda connection: connection.execute(count).scalar_one()) == 1
+
+
+def test_restore_tests_come_back_newest_first_and_once_at_the_databases_time(journal: SqlJournal) -> None:
+    for key, well in (("a", True), ("b", False), ("b", False)):
+        test = RestoreTest("production", "production-7", "0" * 64, datetime(2026, 7, 1, tzinfo=UTC), well, 1.5, key)
+        journal.add_restore_test(test, key=key)
+    found = journal.restore_tests("production")
+    assert [(one.what, one.well, one.rollout, one.seconds) for one in found] == [
+        ("b", False, "production-7", 1.5),
+        ("a", True, "production-7", 1.5),
+    ]
+    assert all(abs(journal.now() - one.at) < LONG for one in found)
+    assert journal.restore_tests("staging") == []

@@ -2,8 +2,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from delivery.backup import RestoreTest
 from delivery.environment import Environment, Identity
-from delivery.go import Answer, Freeze, GoSettings, Soak, answers
+from delivery.go import Answer, Backups, Freeze, GoSettings, Soak, answers
 
 NOON = datetime(2026, 12, 24, 12, tzinfo=UTC)
 CHRISTMAS = Freeze("2026-12-24T13:00:00+01:00", "2026-12-27T08:00:00+01:00", "Christmas")
@@ -75,3 +76,16 @@ def test_soaking_needs_an_environment_before() -> None:
     assert [problem.partition(":")[0] for problem in first.problems()] == ["go.soak_seconds"]
     assert Environment(Identity("production", target="production", after="staging"), go=rules).problems() == ()
     assert GoSettings(soak_seconds=-1).problems() == ("go.soak_seconds: got -1, expected 0 or more",)
+
+
+@pytest.mark.parametrize(("hours", "well", "go"), [(23, True, True), (25, True, False), (1, False, False)])
+def test_the_newest_backup_that_was_tried_must_have_come_back_lately(hours: float, well: bool, go: bool) -> None:  # noqa: FBT001
+    tried = RestoreTest("production", "production-7", "0" * 64, NOON - timedelta(hours=hours), well, 1.0, "tried")
+    found = answers(GoSettings(backup_hours=24), "normal", now=NOON, soak=None, broken=(), backups=Backups(any=True, tried=tried))
+    assert [(answer.rule, answer.go) for answer in found] == [("backup", go)]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_only_before_the_first_backup_an_untried_one_holds_nobody_up(there: bool) -> None:  # noqa: FBT001
+    found = answers(GoSettings(backup_hours=24), "normal", now=NOON, soak=None, broken=(), backups=Backups(any=there))
+    assert [answer.go for answer in found] == [not there]
