@@ -11,6 +11,7 @@ from typing import Literal
 
 from delivery.application import STRICT
 from delivery.canary import JudgePolicy
+from delivery.downgrade import DowngradePolicy
 from delivery.errors import InvalidSettings
 from delivery.go import GoSettings
 from delivery.operations import MigrationWaiver
@@ -232,6 +233,7 @@ class Environment:
     judge: JudgeSettings = JudgeSettings()
     deadlines: Deadlines = Deadlines()
     prove: Proving = Proving()
+    downgrade: DowngradePolicy = field(default_factory=DowngradePolicy)
     verification: VerificationSettings = VerificationSettings()
     provenance: ProvenancePolicy = field(default_factory=ProvenancePolicy)
     go: GoSettings = field(default_factory=GoSettings)

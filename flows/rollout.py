@@ -20,6 +20,7 @@ from delivery.record import RolloutRecord
 from delivery.walk import to_the_end
 from flows.assembly import House, holder
 from flows.cancelling import stopped_when_cancelled
+from flows.migrations import known_of_way_back
 from flows.signing import sign_rollout
 from flows.telling import Notices, RunView, Telling, this_run, this_run_was_asked_for_at
 from flows.trust import require_may_begin, require_may_go_live
@@ -170,6 +171,7 @@ def means_of(house: House, environment: Environment) -> Means:
         acts=as_prefect_tasks if in_prefect_run() else as_plain_calls,
         calibrations=house.store.calibrations(environment.name, newest=NEWEST),
         require_trust=lambda plan: require_may_go_live(house, plan),
+        known=lambda progress: known_of_way_back(house, progress),
     )
 
 

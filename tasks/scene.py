@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from delivery.calibration import Calibration
+from delivery.downgrade import Known
 from delivery.journal import Evidence
 from delivery.plan import Plan, Step
 from delivery.ports import MetricSource, Target, Token
@@ -57,7 +58,7 @@ def tell_nobody(_: str) -> None:
 class Scene:
     """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports;
     `earlier` is what the steps before found, in their order; `calibrations` what is known of blue's noise; `require_trust` raises when the
-    release is not, or no longer, what may go live.
+    release is not, or no longer, what may go live; `known` is what the journal tells of taking its migrations back.
     """
 
     plan: Plan
@@ -73,6 +74,7 @@ class Scene:
     calibrations: Sequence[Calibration] = ()
     clock: Clock = field(default_factory=SteadyClock)
     require_trust: Callable[[], None] = nothing_to_trust
+    known: Callable[[], Known] = Known
 
     def is_way_back(self, step: Step) -> bool:
         """A step that a cancelled rollout still has to do."""
