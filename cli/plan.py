@@ -24,6 +24,7 @@ WORDS = {
     StepKind.RESTORE: "the release before gets every request",
     StepKind.COLLECT: "logs are kept",
     StepKind.REMOVE: "it is stopped; its containers are kept for the post-mortem",
+    StepKind.DOWNGRADE: "the schema goes back to where it was, if every condition for that holds",
 }
 
 

@@ -62,7 +62,8 @@ class Service:
 @dataclass(frozen=True)
 class MigrationSettings:
     """Where the application's own Alembic is: in the image of `service`, run by that image's `python`, which finds the database by the
-    variable `database`. The commands are for end-to-end tests, whose database nobody else uses; a rollout asks Alembic itself.
+    variable `database`. `upgrade` is for end-to-end tests, whose database nobody else uses; a rollout asks Alembic itself, forward and
+    back. `current` and `downgrade` do nothing: they stay so that what was published with them can be read.
     """
 
     __pydantic_config__ = STRICT

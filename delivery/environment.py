@@ -12,6 +12,7 @@ from typing import Literal
 from delivery.application import STRICT
 from delivery.backup import BackupSettings
 from delivery.canary import JudgePolicy
+from delivery.downgrade import DowngradePolicy
 from delivery.errors import InvalidSettings
 from delivery.go import GoSettings
 from delivery.operations import MigrationWaiver
@@ -236,6 +237,7 @@ class Environment:
     deadlines: Deadlines = Deadlines()
     prove: Proving = Proving()
     backup: BackupSettings = field(default_factory=BackupSettings)
+    downgrade: DowngradePolicy = field(default_factory=DowngradePolicy)
     verification: VerificationSettings = VerificationSettings()
     provenance: ProvenancePolicy = field(default_factory=ProvenancePolicy)
     go: GoSettings = field(default_factory=GoSettings)

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from delivery.application import STRICT
+from delivery.downgrade import NEVER
 from delivery.environment import Capability, Environment, Kind
 from delivery.errors import InvalidSettings
 from delivery.release import Release
 
 
 class StepKind(StrEnum):
-    """Forward: prepare … retire. Back: restore, collect, remove."""
+    """Forward: prepare … drain. Back: restore … downgrade."""
 
     PREPARE = "prepare"  # images are on the host, networks exist
     PROVE = "prove"  # on a copy of the database the migrations suit the versions that serve
@@ -29,6 +30,7 @@ class StepKind(StrEnum):
     RESTORE = "restore"  # blue gets every request
     COLLECT = "collect"  # green's logs are kept for the post-mortem
     REMOVE = "remove"  # green is stopped, its containers kept for the post-mortem
+    DOWNGRADE = "downgrade"  # the schema is where it was before, if every condition for that holds; else it stays
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def plan_rollout(
     if blue is not None and blue.hooks:
         back.append(step(StepKind.ANNOUNCE, name="announce-rollback"))
     back += [step(StepKind.COLLECT), step(StepKind.REMOVE, deadline=longest + limits.step_seconds)]
+    back += [step(StepKind.DOWNGRADE, deadline=limits.migrate_seconds)] if _may_take_schema_back(environment, forward, blue) else []
     return Plan(
         environment=environment,
         release=release,
@@ -168,6 +171,12 @@ def plan_rollout(
 def _backs_up(environment: Environment, able: Collection[Capability]) -> bool:
     wanted, can = environment.backup.before_migrations, bool(environment.backup.hook) or Capability.BACK_UP in able
     return can and environment.environment.after is not None if wanted is None else wanted
+
+
+def _may_take_schema_back(environment: Environment, forward: Iterable[Step], blue: Release | None) -> bool:
+    """Whether it does is decided then (`delivery/downgrade.py`)."""
+    migrates = any(step.kind is StepKind.MIGRATE for step in forward)
+    return environment.downgrade.allow != NEVER and blue is not None and migrates
 
 
 def _refuse_what_cannot_be(environment: Environment, able: Collection[Capability], *, blue: Release | None, release: Release) -> None:

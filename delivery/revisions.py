@@ -10,11 +10,14 @@ from datetime import date
 
 from delivery.application import STRICT
 from delivery.operations import MigrationWaiver, Operation, Safety, with_waivers
+from delivery.undoing import Undoing
 
 
 @dataclass(frozen=True)
 class RevisionFile:
-    """One revision as the image has it. `sql` is None when Alembic could not render it offline; `problem` says why."""
+    """One revision as the image has it. `sql` is None when Alembic could not render it offline; `problem` says why. `back` is the SQL of
+    its downgrade, which is looked at only where it is `reversible` by its own docstring.
+    """
 
     id: str
     down: tuple[str, ...]
@@ -22,6 +25,8 @@ class RevisionFile:
     title: str = ""
     sql: str | None = None
     problem: str = ""
+    reversible: bool = False
+    back: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,9 @@ class Chain:
 
 @dataclass(frozen=True)
 class ReviewedRevision:
-    """One revision that was pending somewhere when its release was published, with every operation that was found in it."""
+    """One revision that was pending somewhere when its release was published, with every operation that was found in it. `undoing` is its
+    way back; None where it does not say that it has one.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -59,6 +66,7 @@ class ReviewedRevision:
     title: str
     sql: str | None
     operations: tuple[Operation, ...]
+    undoing: Undoing | None = None
 
     def waived(self, waivers: Iterable[MigrationWaiver], today: date) -> "ReviewedRevision":
         """With this environment's waivers as they count today."""

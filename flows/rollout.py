@@ -20,6 +20,7 @@ from delivery.record import RolloutRecord
 from delivery.walk import to_the_end
 from flows.assembly import House, holder
 from flows.cancelling import stopped_when_cancelled
+from flows.migrations import known_of_way_back
 from flows.signing import sign_rollout
 from flows.telling import Notices, RunView, Telling, this_run, this_run_was_asked_for_at
 from flows.trust import require_may_begin, require_may_go_live
@@ -171,6 +172,7 @@ def means_of(house: House, environment: Environment) -> Means:
         calibrations=house.store.calibrations(environment.name, newest=NEWEST),
         require_trust=lambda plan: require_may_go_live(house, plan),
         backups=house.settings.work_dir / "backups",
+        known=lambda progress: known_of_way_back(house, progress),
     )
 
 

@@ -17,17 +17,15 @@ from delivery.ports import RunResult
 from delivery.release import Release
 from tasks import load, probes
 from tasks.backup import back_up
+from tasks.downgrading import downgrade
 from tasks.image_alembic import MigrationLimits, upgrade_command
 from tasks.migrating import migrated, useful_line
 from tasks.proving import prove
-from tasks.retry import QUICK, RetryPolicy
+from tasks.retry import QUICK, UNTIL_DEADLINE
 from tasks.scene import CANCELLED, Scene
 from tasks.watch import scrape, watch
 
 log = logging.getLogger("greenroom.rollout")
-
-# The way back, and what only tidies up, are tried for as long as their deadline allows: users or people wait for them.
-UNTIL_DEADLINE = RetryPolicy("until its deadline", attempts=200, first_delay=timedelta(seconds=0.1), max_delay=timedelta(seconds=2))
 
 _POLL_FIRST_SECONDS, _POLL_LONGEST_SECONDS = 0.05, 1.0
 
@@ -68,6 +66,8 @@ def perform_once(step: Step, scene: Scene) -> Evidence:  # noqa: C901, PLR0911, 
             return _collect(scene)
         case StepKind.REMOVE:
             return _remove(step, scene)
+        case StepKind.DOWNGRADE:
+            return downgrade(step, scene)
         case _:
             assert_never(step.kind)
 

@@ -41,7 +41,9 @@ class Refused(Exception):  # noqa: N818  reads as the sentence it is
 
 
 def main(asked: dict[str, Any]) -> None:
-    acts = {"read": read, "pending": pending, "upgrade": upgrade}
+    from tasks.alembic_back import downgrade, standing  # noqa: PLC0415  it builds on this module
+
+    acts = {"read": read, "pending": pending, "upgrade": upgrade, "standing": standing, "downgrade": downgrade}
     answer: dict[str, Any] = {}
     try:
         acts[asked["act"]](asked, answer)
@@ -81,11 +83,13 @@ def open_script(asked: dict[str, Any]) -> tuple[Config, ScriptDirectory]:
 
 def read(asked: dict[str, Any], answer: dict[str, Any]) -> None:
     """All revisions, base first, each rendered by itself as Alembic would apply it."""
+    from tasks.alembic_back import taken_back  # noqa: PLC0415  it builds on this module
+
     config, script = open_script(asked)
     answer["heads"] = list(script.get_heads())
     answer["revisions"] = []
     for one in list(script.walk_revisions())[::-1]:
-        answer["revisions"].append({**described(one), **rendered(config, one)})
+        answer["revisions"].append({**described(one), **rendered(config, one), **taken_back(config, one)})
 
 
 def described(one: Any) -> dict[str, Any]:
@@ -219,8 +223,11 @@ class Runner:
                     "release the commit again under a new version: the revisions that are pending in each environment are read then",
                 )
 
-    def apply(self, name: str, act: Any) -> bool:
-        """Whether it did anything. What was only busy is tried again; after a lost connection the database is asked what was done."""
+    def apply(self, name: str, act: Any, is_open: Any = None) -> bool:
+        """Whether it did anything. What was only busy is tried again; after a lost connection the database is asked what was done:
+        `is_open` tells whether it still has to be, by default whether the revision is pending.
+        """
+        is_open = is_open or (lambda: self.lacks(name))
         self.guard.begin_revision()
         while True:
             self.tries += 1
@@ -237,7 +244,7 @@ class Runner:
                 elif is_gone(broken) and self.guard.left > 0:
                     print(f"revision {name}: the connection was lost; what was done is read from the database", flush=True)  # noqa: T201
                     self.guard.rest()
-                    if not self.lacks(name):
+                    if not is_open():
                         return acted
                 else:
                     raise Refused(

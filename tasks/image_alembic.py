@@ -17,7 +17,7 @@ from delivery.errors import DeliveryError
 MARK = "greenroom-answer: "
 # What starts the image and what reads the answer back have their part of a step's time.
 MARGIN = timedelta(seconds=15)
-_MODULES = ("watcher", "alembic_guard", "image_watch", "alembic_inside")
+_MODULES = ("watcher", "alembic_guard", "image_watch", "alembic_inside", "alembic_back")
 # A name of its own, since an application may well have a package `tasks`.
 _PACKAGE = "greenroom_inside"
 _LOADER = f"""\
@@ -71,6 +71,25 @@ def upgrade_command(
     """Brings the database to the head. `reviewed` maps the revisions that may run to the hashes of their files; None: all may."""
     return _command(
         settings, act="upgrade", reviewed=dict(reviewed) if reviewed is not None else None, limits=limits.seconds(), watch=watch
+    )
+
+
+def standing_command(settings: MigrationSettings, *, losses: Sequence[tuple[str, str]], limits: MigrationLimits) -> tuple[str, ...]:
+    """Where the database stands, which of `losses` (table and column, or a table and nothing) hold data, and whether somebody migrates."""
+    return _command(settings, act="standing", losses=[list(one) for one in losses], limits=limits.seconds())
+
+
+def downgrade_command(
+    settings: MigrationSettings, *, to: str, reviewed: Mapping[str, str] | None, limits: MigrationLimits, watch: bool = False
+) -> tuple[str, ...]:
+    """Takes back, one by one, what the database has beyond `to`."""
+    return _command(
+        settings,
+        act="downgrade",
+        to=to,
+        reviewed=dict(reviewed) if reviewed is not None else None,
+        limits=limits.seconds(),
+        watch=watch,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+from delivery.downgrade import NEVER
 from delivery.errors import DeliveryError, StaleFence
 from delivery.health import ProbeResult
 from delivery.journal import Evidence
@@ -18,6 +19,7 @@ from delivery.plan import Step
 from delivery.ports import Address, Copying
 from delivery.release import Release
 from tasks import probes
+from tasks.downgrading import take_back_on_copy
 from tasks.image_alembic import Answer, MigrationLimits, answer_in, no_answer, pending_command, upgrade_command
 from tasks.scene import CANCELLED, Scene
 
@@ -73,8 +75,9 @@ class _Rehearsal:
             self._smoke(
                 self._release, self._launched(self._release, copy), f"{self._release.version.tag} does not live with its own schema"
             )
+            told = self._way_back(copy, pending, [(one, addresses[one.id]) for one in before])
         self._facts |= {"proven": list(pending), "versions": [one.id for one in before]}
-        return f"{', '.join(pending)} on a copy of the database: {names} and {self._release.version.tag} live with it"
+        return f"{', '.join(pending)} on a copy of the database: {names} and {self._release.version.tag} live with it{told}"
 
     # ---- acts
 
@@ -92,7 +95,9 @@ class _Rehearsal:
             timeout=timeout,
             token=self._scene.token,
         )
-        return self._answered(ran.tail, doing="Asking where the database stands").names("pending")
+        answer = self._answered(ran.tail, doing="Asking where the database stands")
+        self._facts["recorded"] = list(answer.names("before"))
+        return answer.names("pending")
 
     @contextmanager
     def _copied(self) -> Iterator[str]:
@@ -159,6 +164,29 @@ class _Rehearsal:
                 + (f" (and {len(objections) - 1} more)" if objections[1:] else ""),
                 f"write it so that nobody waits, or waive {RULE} on * with [[waiver]] in the environment's file.",
             )
+
+    def _way_back(self, copy: str, pending: tuple[str, ...], before: Sequence[tuple[Release, Sequence[Address]]]) -> str:
+        """Where the environment lets the schema go back, that is tried as well. A way back that does not work keeps no release up: the
+        schema stays then.
+        """
+        if self._scene.plan.environment.downgrade.allow == NEVER:
+            return ""
+        self._scene.tell("taking the migrations back on the copy")
+        recorded = tuple(map(str, self._facts["recorded"]))  # type: ignore[call-overload]
+        try:
+            self._go_on()
+            why = take_back_on_copy(self._scene, self._target, copy, recorded=recorded, pending=pending, timeout=self._left())
+            for one, addresses in before if not why else ():
+                self._smoke(one, addresses, f"{one.version.tag} does not live with the schema afterwards")
+        except _Unwell as unwell:
+            why = unwell.summary
+        except StaleFence:
+            raise
+        except DeliveryError as broken:
+            why = broken.what
+        versions = [one.id for one, _ in before]
+        self._facts["taken_back"] = {"why": why} if why else {"to": list(recorded), "revisions": list(pending), "versions": versions}
+        return f"; the way back is not proven: {why}" if why else f"; so they do after the way back to {' and '.join(recorded)}"
 
     # ---- how
 

@@ -18,7 +18,7 @@ from tasks.markdown import length as _seconds
 from tasks.markdown import one_line as _text
 from tasks.markdown import table as _table
 from tasks.report_backup import backup_markdown
-from tasks.report_migrations import migrations_markdown
+from tasks.report_migrations import downgrade_markdown, migrations_markdown
 from tasks.report_release import overlap, released
 
 _SHOWN_COMMITS = 20
@@ -62,6 +62,8 @@ def rollout_markdown(entries: Sequence[Entry], record: RolloutRecord) -> str:
         parts += ["## Migrations", _migration_markdown(migrated)]
     if (kept := _finished(progress, StepKind.BACKUP)) is not None:
         parts += ["## Backup", backup_markdown(record.id, kept)]
+    if (taken_back := _finished(progress, StepKind.DOWNGRADE)) is not None:
+        parts += ["## The way back of the schema", *downgrade_markdown(taken_back)]
     if both_up := overlap(entries):
         parts += ["## What it cost", both_up]
     parts += ["## What was released", *released(entries)]

@@ -1,7 +1,8 @@
 """What is pending in an environment, as the gate shows it: each statement that matters, its lock, what the judges said, who waived it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from delivery.journal import Evidence
 from delivery.operations import Operation
 from delivery.revisions import Admission, ReviewedRevision
 
@@ -15,6 +16,20 @@ def migrations_markdown(told: Admission) -> list[str]:
     if not told.revisions:
         return ["No revision is pending here, or no version serves yet that could notice one."]
     return [part for one in told.revisions for part in _revision(one)]
+
+
+def downgrade_markdown(found: Evidence) -> Iterator[str]:
+    """Whether the schema went back, and each condition for that with what was found."""
+    yield f"{_cell(found.summary)}."
+    told = found.facts.get("conditions")
+    rows = [_condition(one) for one in told if isinstance(one, Mapping)] if isinstance(told, list | tuple) else []
+    if rows:
+        yield "\n".join(["| condition | what was found |", "| --- | --- |", *rows])
+
+
+def _condition(told: Mapping[str, object]) -> str:
+    cells = [_cell(str(told.get(key))) for key in ("name", "reason")]
+    return "| " + " | ".join(cells if told.get("holds") else [f"**{cell}**" for cell in cells]) + " |"
 
 
 def _revision(one: ReviewedRevision) -> Iterator[str]:

@@ -93,6 +93,8 @@ QUICK = RetryPolicy("quick", attempts=3, first_delay=timedelta(seconds=0.2), max
 NETWORK = RetryPolicy("network", attempts=5, first_delay=timedelta(seconds=0.5), max_delay=timedelta(seconds=10))
 # For what is known to need minutes: package indexes, platforms that roll something out.
 PATIENT = RetryPolicy("patient", attempts=8, first_delay=timedelta(seconds=2), max_delay=timedelta(seconds=60))
+# The way back, and what only tidies up, are tried for as long as their deadline allows: users or people wait for them.
+UNTIL_DEADLINE = RetryPolicy("until its deadline", attempts=200, first_delay=timedelta(seconds=0.1), max_delay=timedelta(seconds=2))
 # For acts whose failure is an answer, not an accident: checks, builds, end-to-end tests.
 ONCE = RetryPolicy("once", attempts=1, first_delay=timedelta(0), max_delay=timedelta(0))
 

@@ -18,6 +18,7 @@ from delivery.revisions import Chain, MigrationReview, ReviewedRevision, Revisio
 from delivery.schema import Schema
 from delivery.source import Source
 from delivery.sql import statements
+from delivery.undoing import Undoing, read_undoing
 from tasks.endtoend import BORN, LABEL, as_replica, open_engine
 from tasks.image_alembic import answer_in, no_answer, read_command
 from tasks.retry import QUICK, retried
@@ -124,10 +125,11 @@ def judged(chain: Chain, wanted: set[str]) -> tuple[ReviewedRevision, ...]:
     for one in chain.revisions:
         if one.id in wanted:
             report = read_with_squawk(one.sql) if one.sql else ()
+            undoing = _undoing(one, schema)
             verdict = judge(one.sql, schema=schema, old_version=OldVersion.read(None), squawk=report)
             operations = tuple(replace(o, reason=f"{o.reason} ({one.problem})") if one.sql is None else o for o in verdict.operations)
             kept = one.sql if one.sql is None or len(one.sql) <= LONGEST_KEPT_SQL else one.sql[:LONGEST_KEPT_SQL] + "\n-- …"
-            found.append(ReviewedRevision(one.id, one.down, one.sha256, one.title, kept, _kept(operations)))
+            found.append(ReviewedRevision(one.id, one.down, one.sha256, one.title, kept, _kept(operations), undoing))
             log.info("revision %s: %s", one.id, verdict.sentence())
         elif one.sql is not None:
             for statement in statements(one.sql):
@@ -135,6 +137,13 @@ def judged(chain: Chain, wanted: set[str]) -> tuple[ReviewedRevision, ...]:
         # What Python makes is not seen: from here on nothing may be concluded from what is missing.
         schema.known = schema.known and one.sql is not None
     return tuple(found)
+
+
+def _undoing(one: RevisionFile, schema: Schema) -> Undoing | None:
+    """Its way back, from the schema before it; None where it does not say that it has one."""
+    if not one.reversible:
+        return None
+    return read_undoing(one.sql, one.back, schema=schema, squawk=read_with_squawk(one.back) if one.back else ())
 
 
 def _kept(operations: Sequence[Operation]) -> tuple[Operation, ...]:
@@ -154,4 +163,6 @@ def _revision(told: Mapping[str, Any]) -> RevisionFile:
         title=str(told.get("title") or ""),
         sql=str(sql) if sql is not None else None,
         problem=str(told.get("problem") or ""),
+        reversible=bool(told.get("reversible")),
+        back=str(told["back"]) if told.get("back") is not None else None,
     )

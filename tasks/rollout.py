@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from delivery.calibration import Calibration
+from delivery.downgrade import Known
 from delivery.errors import DeliveryError, EnvironmentBusy, LeftOpen, StaleFence
 from delivery.journal import Closed, Ending, Evidence, Journal, Opened, Progress
 from delivery.plan import Plan, Step, StepKind
 from delivery.ports import JournalStore, MetricSource, Target
 from delivery.record import RolloutRecord
 from delivery.walk import Act, to_the_end, walk
+from delivery.way_back import known_of
 from tasks.acts import perform_once
 from tasks.lease import LeaseKeeper
 from tasks.retry import NETWORK, ONCE, QUICK, RetryPolicy
@@ -104,12 +106,17 @@ def as_prefect_tasks(scene: Scene) -> Act:
     return act
 
 
+def known_by_itself(progress: Progress) -> Known:
+    """The default for `known`: a rollout alone, without what others have told."""
+    return known_of(progress, recorded=None, proven={})
+
+
 @dataclass(frozen=True)
 class Means:
     """With what a rollout is walked: `folder/<rollout>` takes its logs, `acts` decides who performs its steps, `on_progress` hears of
     them: `v1.2.0 to production: watch-50 (step 9 of 13)` when one begins, the same with `, …` while it goes on, the message at the end.
     `backups` takes what is kept of databases; `calibrations` is what is known of blue's noise; `require_trust` raises when a plan's
-    release may not go live.
+    release may not go live; `known` is what the journal tells of taking its migrations back.
     """
 
     target: Target
@@ -121,6 +128,7 @@ class Means:
     clock: Clock = field(default_factory=SteadyClock)
     require_trust: Callable[[Plan], None] = lambda _plan: nothing_to_trust()
     backups: Path | None = None
+    known: Callable[[Progress], Known] = known_by_itself
 
 
 Leave = Callable[[Progress], bool]
@@ -165,6 +173,7 @@ def walk_rollout(
         clock=means.clock,
         require_trust=lambda: means.require_trust(plan),
         backups=means.backups,
+        known=lambda: means.known(journal.progress),
     )
     act = means.acts(scene)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from delivery.calibration import Calibration
+from delivery.downgrade import Known
 from delivery.journal import Evidence
 from delivery.plan import Plan, Step
 from delivery.ports import MetricSource, Target, Token
@@ -57,7 +58,8 @@ def tell_nobody(_: str) -> None:
 class Scene:
     """`ensure` raises `StaleFence` when the right to act is gone; `stop` is set when somebody cancels; `folder` takes logs and reports,
     `backups` what is kept of the database; `earlier` is what the steps before found, in their order; `calibrations` what is known of
-    blue's noise; `require_trust` raises when the release is not, or no longer, what may go live.
+    blue's noise; `require_trust` raises when the release is not, or no longer, what may go live; `known` is what the journal tells of
+    taking its migrations back.
     """
 
     plan: Plan
@@ -74,6 +76,7 @@ class Scene:
     clock: Clock = field(default_factory=SteadyClock)
     require_trust: Callable[[], None] = nothing_to_trust
     backups: Path | None = None
+    known: Callable[[], Known] = Known
 
     def is_way_back(self, step: Step) -> bool:
         """A step that a cancelled rollout still has to do."""
