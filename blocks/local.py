@@ -17,7 +17,7 @@ from blocks.metrics import TraefikMetrics
 from blocks.notifier import SlackNotifier
 from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
-from blocks.secrets import EnvironmentSecrets
+from blocks.secrets import EnvironmentSecrets, ToolToken
 from blocks.settings import Settings
 from blocks.signing import SigningKey
 from blocks.targets import TARGETS
@@ -27,6 +27,7 @@ from delivery.errors import InvalidSettings
 BLOCK_TYPES: tuple[type[Block], ...] = (
     EnvironmentSecrets,
     GitCredential,
+    ToolToken,
     SigningKey,
     OciRegistry,
     TraefikMetrics,

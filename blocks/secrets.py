@@ -25,6 +25,20 @@ class EnvironmentSecrets(Block):
         return {name: SecretStr(str(value)) for name, value in self.values.get_secret_value().items()}
 
 
+class ToolToken(Block):
+    """What lets a tool of the checks ask its own service; without it the tool counts as not configured."""
+
+    _block_type_slug = "tool-token"
+    _block_type_name = "Tool token"
+
+    variable: str = Field(description="The variable that the tool reads it from, for instance SNYK_TOKEN.", pattern=r"^[A-Z][A-Z0-9_]*$")
+    token: SecretStr = Field(description="The token itself.", min_length=SHORTEST_SECRET)
+
+    def reveal(self) -> dict[str, SecretStr]:
+        """The variable with its value, still wrapped."""
+        return {self.variable: self.token}
+
+
 def redactor(secrets: Iterable[SecretStr]) -> Callable[[str], str]:
     """A function that replaces every secret in a text by `***`; of an address with a password in it, the password alone as well."""
     hidden: set[str] = set()

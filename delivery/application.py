@@ -12,7 +12,8 @@ from typing import Literal
 from delivery.check_settings import CheckSettings
 from delivery.errors import InvalidSettings
 from delivery.gate import CheckWaiver
-from delivery.presets import Preset, Surroundings, all_checks, preset_problems
+from delivery.licences import Licences
+from delivery.presets import Preset, Surroundings, all_checks, left_out, preset_problems
 from delivery.strict import STRICT as STRICT  # noqa: PLC0414  most of delivery takes it from here
 
 
@@ -174,6 +175,7 @@ class Application:
     presets: Mapping[str, Preset] = field(default_factory=dict)
     check: tuple[CheckSettings, ...] = ()
     waiver: tuple[CheckWaiver, ...] = ()
+    licences: Licences | None = None
     backing: tuple[Backing, ...] = ()
     e2e: EndToEnd | None = None
     smoke: tuple[Smoke, ...] = ()
@@ -190,9 +192,16 @@ class Application:
         return all_checks(self.presets, self.check, self._surroundings)
 
     @property
+    def left_out(self) -> Mapping[str, str]:
+        """Checks of its presets that do not look, with the reason; a check of its own by that name looks in their place."""
+        named = {check.name for check in self.check}
+        return {name: why for name, why in left_out(self.presets, self._surroundings).items() if name not in named}
+
+    @property
     def _surroundings(self) -> Surroundings:
         dockerfiles = tuple(dict.fromkeys(service.dockerfile for service in self.service))
-        return Surroundings(toolchains=tuple(self.toolchains), dockerfiles=dockerfiles)
+        allowed = self.licences.allow if self.licences else ()
+        return Surroundings(toolchains=tuple(self.toolchains), dockerfiles=dockerfiles, licences=allowed)
 
     def problems(self) -> tuple[str, ...]:
         """Everything that contradicts itself, as sentences `key: got …, expected …`; empty when the file is sound."""
@@ -200,8 +209,9 @@ class Application:
         known = ", ".join(names)
         found = [f"service.name: got {name!r} twice, expected each name once" for name in _repeated(names)]
         found += [f"check.name: got {name!r} twice, expected each name once" for name in _repeated([c.name for c in self.check])]
-        found += [problem for check in self.check for problem in check.problems()]
+        found += [problem for check in self.checks for problem in check.problems()]
         found += [*preset_problems(self.presets, self._surroundings), *self._waiver_problems()]
+        found += self.licences.problems() if self.licences else ()
         for service in self.service:
             here = f"service {service.name}"
             if service.takes_requests and not (service.port and service.routes and service.health):

@@ -90,6 +90,11 @@ class Gate:
             case _:
                 assert_never(scan)
 
+    def excuse(self, check: str, finding: Finding) -> CheckWaiver | None:
+        """The waiver that holds today for a finding of this check."""
+        holding = (waiver for waiver in self.waivers if waiver.check == check and waiver.holds_on(self.today))
+        return next((waiver for waiver in holding if waiver.excuses(finding)), None)
+
     def wrong_waivers(self) -> tuple[str, ...]:
         """The waivers that do not hold today, as sentences: run out, or meant for longer than a waiver may."""
         return tuple(f"{waiver.name} {why}" for waiver in self.waivers if (why := waiver.why_not(self.today)))

@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from blocks.notifier import RememberedMessages, SlackNotifier
 from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
 from blocks.replica_metrics import ReplicaMetrics
+from blocks.secrets import ToolToken
 from blocks.settings import Settings, load_environment, settings
 from blocks.signing import KeyFolder, SigningKey
 from blocks.ssh import SshSignatures
@@ -147,6 +148,11 @@ class House:
         """What reads the application's repository; None for one that needs nothing."""
         credential: GitCredential | None = self._find((GitCredential,), "default")
         return credential.reveal() if credential else None
+
+    def tool_tokens(self, names: Iterable[str]) -> Mapping[str, Mapping[str, SecretStr]]:
+        """The variables of each of these tool-token blocks; one that is not there is left out."""
+        found: dict[str, ToolToken | None] = {name: self._find((ToolToken,), name) for name in names}
+        return {name: token.reveal() for name, token in found.items() if token is not None}
 
     def signer(self) -> Signer | None:
         """What signs releases here; None for an installation that has no key."""

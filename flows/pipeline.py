@@ -1,6 +1,7 @@
 """From a commit to a release that waits for its users: the specification's diagram, first half."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from delivery.check import CheckResult
 from delivery.environment import Kind
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.plan import plan_rollout, require_able
-from delivery.release import Release
+from delivery.release import Release, release_id
 from delivery.revisions import MigrationReview
 from delivery.source import Semver, Sha, Source, version_of
 from flows.assembly import House, open_house, require_git_repository
@@ -29,7 +30,9 @@ from flows.trust import require_signer, sign_release
 from tasks.build import build_images
 from tasks.checks import verify
 from tasks.endtoend import end_to_end
+from tasks.kept import reports_folder
 from tasks.publish import publish, tag_staging
+from tasks.report_checks import check_rows
 from tasks.retry import NETWORK, retried
 from tasks.review import review_migrations
 from tasks.source import checkout
@@ -69,7 +72,9 @@ def pipeline(
         release = released(house, source, wanted) if until != "build" else None
         if release is None:
             view.at("verify")
-            checks = verify(source, application, work_dir=house.settings.work_dir, advisories=house.settings.advisories)
+            told: list[CheckResult] = []
+            with checks_told(view, telling, application, told, key=f"checks-{source.sha.short}"):
+                checks = verify_all(house, source, application, wanted, told.extend)
             view.at("build")
             started = house.store.now()
             images = build(house, source, application, wanted)
@@ -138,6 +143,31 @@ def released(house: House, source: Source, version: Semver) -> Release | None:
         f"Version {version.tag} is already released from commit {other.sha.short}, got commit {source.sha.short}.",
         next="give the new commit a new version.",
     )
+
+
+def verify_all(
+    house: House, source: Source, application: Application, version: Semver, tell: Callable[[Sequence[CheckResult]], object]
+) -> tuple[CheckResult, ...]:
+    installation = house.settings
+    return verify(
+        source,
+        application,
+        work_dir=installation.work_dir,
+        advisories=installation.advisories,
+        tokens=house.tool_tokens({check.token for check in application.checks if check.token}),
+        keep_in=reports_folder(installation.work_dir, release_id(version, source.sha)),
+        tell=tell,
+    )
+
+
+@contextmanager
+def checks_told(view: RunView, telling: Telling, application: Application, told: Sequence[CheckResult], *, key: str) -> Iterator[None]:
+    """Leaves the one table of the run's checks, whether they pass or not. `told` is filled inside."""
+    try:
+        yield
+    finally:
+        rows = check_rows(told, application.left_out)
+        telling.soon("the checks' table", lambda: view.table(key, rows, description="What each check of this commit said"))
 
 
 def build(house: House, source: Source, application: Application, version: Semver) -> Mapping[str, str]:

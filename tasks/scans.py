@@ -1,5 +1,6 @@
 """One tool looks at the code and writes a report: what it found, or that it did not look."""
 
+import functools
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from delivery.check_settings import HISTORY, RANGE, REPORT, CheckSettings
+from delivery.check_settings import COVERAGE, HISTORY, JUNIT, RANGE, REPORT, CheckSettings
 from delivery.scan import Finding, NotScanned, Scan, Scanned
 from delivery.source import Source
 from tasks.reports import read_report
@@ -39,6 +40,38 @@ def command_of(check: CheckSettings, source: Source) -> tuple[str, ...]:
     return command
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a tool's output goes, and the files that it may be asked for, all beside its log."""
+
+    log_file: Path
+
+    @property
+    def report(self) -> Path:
+        return self.log_file.with_suffix(".report")
+
+    @property
+    def junit(self) -> Path:
+        return self.log_file.with_suffix(".junit.xml")
+
+    @property
+    def coverage(self) -> Path:
+        return self.log_file.with_suffix(".coverage")
+
+    def cleared(self) -> "Places":
+        """Nothing of an earlier run lies there, which could be taken for this one's."""
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        for place in (self.log_file, self.report, self.junit, self.coverage):
+            if place.is_dir():
+                shutil.rmtree(place)
+            place.unlink(missing_ok=True)
+        return self
+
+    def in_command(self, command: Iterable[str]) -> list[str]:
+        known = {REPORT: self.report, JUNIT: self.junit, COVERAGE: self.coverage}
+        return [functools.reduce(lambda text, name: text.replace(name, str(known[name])), known, part) for part in command]
+
+
 def look(
     check: CheckSettings, source: Source, *, environment: Mapping[str, str], log_file: Path, secrets: Iterable[SecretStr] = ()
 ) -> Look:
@@ -48,13 +81,13 @@ def look(
         raise ValueError(f"{check.name} writes no report")
     if shutil.which(program, path=environment["PATH"]) is None:
         return Look(NotScanned(f"{program} is not installed"))
-    report = log_file.with_suffix(".report")
+    places = Places(log_file)
+    report = places.report
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.unlink(missing_ok=True)
     command = command_of(check, source)
     names_it = any(REPORT in part for part in command)
     tool = run_tool(
-        [part.replace(REPORT, str(report)) for part in command],
+        places.in_command(command),
         directory=inside(source, check.directory),
         environment=environment,
         timeout=timedelta(seconds=check.timeout_seconds),
@@ -76,7 +109,7 @@ def _scan(check: CheckSettings, tool: ToolResult, text: str | None) -> Scan:
         return NotScanned(f"it was ended before it was ready, after {tool.seconds:.0f} s")
     if text is None:
         return NotScanned(f"its report is larger than {LARGEST_REPORT // 1024**2} MB")
-    scan = read_report(check.report, text, tool.tail)
+    scan = read_report(check.report, text, tool.tail, allow=check.allow)
     if isinstance(scan, NotScanned):
         return replace(scan, reason=_with_last_words(scan.reason, tool))
     if tool.exit_code not in (0, 1) or (tool.exit_code == 1 and not scan.findings):

@@ -4,6 +4,7 @@ Several tools end well without having looked: a reader says `NotScanned` wheneve
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from delivery.check_settings import ReportKind
 from delivery.scan import NotScanned, Scan
@@ -12,10 +13,14 @@ from tasks.reports.document import Unreadable
 from tasks.reports.eslint import read_eslint
 from tasks.reports.gitleaks import read_gitleaks
 from tasks.reports.hadolint import read_hadolint
+from tasks.reports.licences import read_npm_query, read_pip_licenses
 from tasks.reports.npm_audit import read_npm_audit
 from tasks.reports.pip_audit import read_pip_audit
+from tasks.reports.pnpm_audit import read_pnpm_audit
 from tasks.reports.ruff import read_ruff
+from tasks.reports.safety import read_safety
 from tasks.reports.sarif import read_sarif
+from tasks.reports.snyk import read_snyk
 from tasks.reports.trivy import read_trivy
 
 # Gets the report and the lines that the tool printed beside it. Raises `Unreadable`, or what missing keys and wrong types raise.
@@ -31,13 +36,23 @@ READERS: Mapping[ReportKind, Reader] = {
     "hadolint": read_hadolint,
     "trivy": read_trivy,
     "sarif": read_sarif,
+    "pnpm-audit": read_pnpm_audit,
+    "safety": read_safety,
+    "snyk": read_snyk,
+    "pip-licenses": read_pip_licenses,
+    "npm-query": read_npm_query,
 }
 
 
-def read_report(kind: ReportKind, text: str, lines: Sequence[str]) -> Scan:
-    """What the report says; `NotScanned` for one that is not what this tool writes."""
+_LICENCES = {"pip-licenses": read_pip_licenses, "npm-query": read_npm_query}
+
+
+def read_report(kind: ReportKind, text: str, lines: Sequence[str], *, allow: Sequence[str] = ()) -> Scan:
+    """What the report says; `NotScanned` for one that is not what this tool writes. `allow` are the licences that packages may have."""
+    licences = _LICENCES.get(kind)
+    reader = partial(licences, allow=allow) if licences else READERS[kind]
     try:
-        return READERS[kind](text, lines)
+        return reader(text, lines)
     except Unreadable as unreadable:
         return NotScanned(str(unreadable))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as odd:

@@ -5,6 +5,7 @@ import pytest
 
 from delivery.application import Application, CheckSettings, Named, Service, Toolchain
 from delivery.gate import CheckWaiver
+from delivery.licences import Licences
 from delivery.presets import PRESETS, Preset
 
 API = Service("api", "web", "api", "api/Dockerfile", port=8000, routes=("/",), health="/health")
@@ -66,10 +67,10 @@ def test_each_dockerfile_is_read_once() -> None:
 @pytest.mark.parametrize(
     ("presets", "problem"),
     [
-        ({"pyhton": Preset()}, "presets.pyhton: got 'pyhton', expected one of: python, node, repository, trivy"),
+        ({"pyhton": Preset()}, "presets.pyhton: got 'pyhton', expected one of: python, node, repository, trivy, pnpm, safety, snyk"),
         (
             {"node": Preset(without=("jst",))},
-            "presets.node.without: got 'jst', expected some of: eslint, tsc, npm-audit, jest",
+            "presets.node.without: got 'jst', expected some of: eslint, tsc, npm-audit, licences-node, jest",
         ),
         ({"node": Preset(toolchain="nod")}, "presets.node.toolchain: got 'nod', expected one of: python"),
         (
@@ -87,3 +88,29 @@ def test_a_waiver_may_name_a_check_of_a_preset_unless_that_is_switched_off() -> 
     waiver = CheckWaiver(check="bandit", rule="B608", reason="a constant", owner="mia", until=date(2026, 12, 31))
     told = [application(waivers=(waiver,), python=Preset(without=without)).problems() for without in ((), ("bandit",))]
     assert [any("waiver.check" in problem for problem in problems) for problems in told] == [False, True]
+
+
+def test_licences_are_looked_at_once_the_file_says_what_is_allowed() -> None:
+    declared = replace(application(python=Preset("api"), node=Preset("web")), licences=Licences(("MIT",)))
+    assert {check.name: check.allow for check in declared.checks if check.allow} == {
+        "licences-python": ("MIT",),
+        "licences-node": ("MIT",),
+    }
+    assert application(python=Preset("api", without=("black",))).left_out == {
+        "black": "switched off in greenroom.toml",
+        "licences-python": "greenroom.toml has no [licences]",
+    }
+
+
+def test_licences_of_nobodys_packages_are_refused() -> None:
+    declared = replace(application(python=Preset("api")), toolchains={}, licences=Licences(("MIT",)))
+    assert any("presets.python.toolchain: got none" in problem for problem in declared.problems())
+
+
+def test_coverage_is_measured_where_a_least_percentage_is_declared() -> None:
+    (*_, plain) = application(python=Preset("api")).checks
+    (*_, measured) = application(python=Preset("api", coverage=80)).checks
+    assert (plain.coverage, "--cov" in plain.command) == (None, False)
+    assert (measured.coverage, "--cov" in measured.command) == (80, True)
+    assert any("presets.trivy.coverage" in problem for problem in application(trivy=Preset(coverage=80)).problems())
+    assert any("expected a percentage" in problem for problem in application(node=Preset(coverage=120)).problems())
