@@ -3,29 +3,26 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from blocks.documents import to_document
-from blocks.local import local_blocks, slug_of
+from blocks.local import local_blocks
 from blocks.registry import OciRegistry
-from blocks.settings import Settings, environment_names, load_environment, settings
-from blocks.signing import KeyFolder, SigningKey
-from blocks.targets import TARGETS
+from blocks.settings import Settings, environment_names, settings
+from cli.house import open_local_house
 from cli.journal import open_journal
 from cli.prefect import open_api
-from delivery.dsse import IN_TOTO
 from delivery.errors import DeliveryError, InvalidSettings
-from delivery.plan import require_able
 from deployments.machine import engine_client
 from deployments.register import POOL, deployment_names
+from flows.examination import Finding, examine_environment, examine_signing_key
 from flows.heartbeat import last_beat
 from tasks.build import choose_builder
 
@@ -34,18 +31,6 @@ NEEDED_ROOM, COMFORTABLE_ROOM = 2 * GIB, 10 * GIB
 
 # It is scheduled each minute.
 RECOVER_IS_LATE = timedelta(minutes=5)
-
-Verdict = Literal["ok", "look", "missing"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`look` works but is worth a look; `missing` keeps something from working."""
-
-    name: str
-    verdict: Verdict
-    evidence: str
-    next: str = ""
 
 
 def show_examination(*, as_json: bool) -> bool:
@@ -170,45 +155,12 @@ class Examination:
         return Finding(name, "ok", f"{registry.host} answers")
 
     def _signing_key(self, name: str) -> Finding:
-        names = environment_names(self._settings.environments_dir)
-        policies = {one: load_environment(one, self._settings.environments_dir).provenance for one in names}
-        asking = [one for one, policy in policies.items() if policy.required]
-        if not asking:
-            return Finding(name, "look", "no environment asks where its images come from", "docs/operating.md, Signed releases.")
-        key = self._blocks.get((slug_of(SigningKey), "default"))
-        if key is None:
-            raise InvalidSettings(
-                f"There is no block signing-key/default, and {', '.join(asking)} take signed releases only.",
-                next="make a key: `python -m deployments.keys`, and write the block that it prints into the blocks file.",
-            )
-        signed = key.sign(IN_TOTO, b"{}")
-        strangers = [one for one in asking if KeyFolder(self._settings.keys_dir).signer_of(signed, policies[one].keys) is None]
-        if strangers:
-            raise InvalidSettings(
-                f"What is signed here is trusted by none of the keys of {', '.join(strangers)}.",
-                next=f"put its public half into {self._settings.keys_dir}, or correct provenance.keys.",
-            )
-        return Finding(name, "ok", f"signs, and is trusted by {', '.join(asking)}")
+        with open_local_house() as house:
+            return examine_signing_key(house, name)
 
     def _environment(self, name: str) -> Finding:
-        environment = load_environment(name.removeprefix("environment "), self._settings.environments_dir)
-        wanted = environment.environment.target.rpartition("/")[2]
-        target: Any = next((b for (_, n), b in self._blocks.items() if isinstance(b, TARGETS) and n == wanted), None)
-        if target is None:
-            raise InvalidSettings(f"There is no target block {wanted!r}.", next="write it into the blocks file (docs/operating.md).")
-        require_able(environment, target.capabilities)
-        weights = target.observe().weights
-        served = ", ".join(f"{percent} % {release}" for release, percent in weights.items() if percent) or "nothing"
-        with open_journal(self._settings) as store:
-            live, busy = store.live(environment.name), store.rollouts(environment=environment.name, open_only=True)
-        if live and not busy and weights.get(live.id) != 100:
-            return Finding(
-                name,
-                "look",
-                f"its traffic layer serves {served}, the journal says {live.id} is live",
-                f"`greenroom rollback {environment.name} --version {live.version}`, or release again.",
-            )
-        return Finding(name, "ok", f"its target answers and serves {served}")
+        with open_local_house() as house:
+            return examine_environment(house, name.removeprefix("environment "), name)
 
     def _prefect(self, name: str) -> Finding:
         if self._api.answers():

@@ -205,6 +205,21 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
+def preflight(
+    environment: Annotated[str, typer.Argument(help="Which environment is asked about.", metavar="[ENVIRONMENT]")] = "production",
+    as_json: Json = False,
+) -> None:
+    """Go through the checklist before a first release: a verdict per item, with what it rests on or what to do. Touches nothing.
+
+    Exit code 1 when an item fails; what cannot be told is shown and fails nothing.
+    """
+    from cli.preflight import show_checklist
+
+    if not show_checklist(environment, as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def housekeeping(
     delete: Annotated[bool, typer.Option("--delete", help="Delete what goes; else it is only shown.")] = False,
     as_json: Json = False,

@@ -47,6 +47,13 @@ def examine(release: Release, policy: ProvenancePolicy, *, store: JournalStore, 
     return tuple(findings)
 
 
+def signed_facts(release: Release, stage: Stage, policy: ProvenancePolicy, *, store: JournalStore, keys: Keys) -> Mapping[str, Any] | None:
+    """What a trusted key last said about a stage of the release; None when none said anything that holds."""
+    links, _ = _links(release, policy, store.envelopes(release.id), keys)
+    found = [one for one in links if one.link.stage is stage]
+    return found[-1].link.facts if found else None
+
+
 def _provenance(
     release: Release, service: str, policy: ProvenancePolicy, kept: Sequence[bytes], keys: Keys, registry: Registry | None
 ) -> Finding:

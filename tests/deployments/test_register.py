@@ -43,8 +43,9 @@ def registered(settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_deployment_names_a_flow_of_its_own() -> None:
-    back, told = ("rollback", "recover", "canary-verification"), ("housekeeping", "restore-test", "delivery-metrics", "calibration")
-    flows = ("pipeline", "promote", *back, *told)
+    back = ("rollback", "recover", "canary-verification")
+    upkeep = ("housekeeping", "restore-test", "delivery-metrics", "calibration", "preflight")
+    flows = ("pipeline", "promote", *back, *upkeep)
     assert deployment_names() == [f"{name}/{name}" for name in flows]
 
 

@@ -1,0 +1,63 @@
+"""Questions about an installation that several ask: the doctor of everything, the checklist of one environment."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from blocks.settings import environment_names
+from delivery.dsse import IN_TOTO
+from delivery.errors import InvalidSettings
+from delivery.plan import require_able
+from flows.assembly import House
+
+Verdict = Literal["ok", "look", "missing"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`look` works but is worth a look; `missing` keeps something from working."""
+
+    name: str
+    verdict: Verdict
+    evidence: str
+    next: str = ""
+
+
+def examine_signing_key(house: House, name: str) -> Finding:
+    """Raises `InvalidSettings` when an environment takes signed releases only and would take none that is signed here."""
+    names = environment_names(house.settings.environments_dir)
+    policies = {one: house.environment(one).provenance for one in names}
+    asking = [one for one, policy in policies.items() if policy.required]
+    if not asking:
+        return Finding(name, "look", "no environment asks where its images come from", "docs/operating.md, Signed releases.")
+    key = house.signer()
+    if key is None:
+        raise InvalidSettings(
+            f"There is no block signing-key/default, and {', '.join(asking)} take signed releases only.",
+            next="make a key: `python -m deployments.keys`, and write the block that it prints into the blocks file.",
+        )
+    signed = key.sign(IN_TOTO, b"{}")
+    strangers = [one for one in asking if house.keys().signer_of(signed, policies[one].keys) is None]
+    if strangers:
+        raise InvalidSettings(
+            f"What is signed here is trusted by none of the keys of {', '.join(strangers)}.",
+            next=f"put its public half into {house.settings.keys_dir}, or correct provenance.keys.",
+        )
+    return Finding(name, "ok", f"signs, and is trusted by {', '.join(asking)}")
+
+
+def examine_environment(house: House, environment_name: str, name: str) -> Finding:
+    """Raises `InvalidSettings` when the file is unsound, or asks for what its target is not or cannot."""
+    environment = house.environment(environment_name)
+    target = house.target(environment)
+    require_able(environment, target.capabilities)
+    weights = target.observe().weights
+    served = ", ".join(f"{percent} % {release}" for release, percent in weights.items() if percent) or "nothing"
+    live, busy = house.store.live(environment.name), house.store.rollouts(environment=environment.name, open_only=True)
+    if live and not busy and weights.get(live.id) != 100:
+        return Finding(
+            name,
+            "look",
+            f"its traffic layer serves {served}, the journal says {live.id} is live",
+            f"`greenroom rollback {environment.name} --version {live.version}`, or release again.",
+        )
+    return Finding(name, "ok", f"its target answers and serves {served}")
