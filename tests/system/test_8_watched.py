@@ -11,6 +11,7 @@ from psycopg import sql
 from delivery.journal import Ending
 from delivery.verification import Deed, Verification
 from tests.system.premises import Premises, until
+from tests.system.users import Users
 
 pytestmark = [pytest.mark.docker, pytest.mark.prefect]
 
@@ -79,11 +80,17 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(premises: Premises) -> Iterator[Watched]:
     """1.1.0 was promoted by a person, 1.0.0 is what was before."""
-    premises.live("1.0.0")
-    release = premises.staged("1.1.0")
-    run_id = premises.start("promote/promote", release=release.id, environment="production")
-    premises.approve(run_id)
-    assert premises.ended(run_id).state == "COMPLETED"
+    users = Users(premises.installation.public_url("production"), rate=12)
+    users.start()  # without them nobody could tell whether a release is well
+    try:
+        premises.live("1.0.0")
+        release = premises.staged("1.1.0")
+        run_id = premises.start("promote/promote", release=release.id, environment="production")
+        premises.approve(run_id)
+        run = premises.ended(run_id)
+    finally:
+        users.stop()
+    assert run.state == "COMPLETED", run.message
     file = premises.installation.environments / "production.toml"
     before = file.read_text()
     file.write_text(before + POLICY)
