@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from blocks.settings import environment_names
+from delivery.contraction import contractions
 from delivery.downgrade import Known
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings
@@ -69,7 +70,8 @@ def admission(house: House, review: MigrationReview | None, environment: Environ
 
 def require_admission(house: House, release: Release, environment: Environment) -> None:
     """Raises `InvalidSettings` when a pending migration does not fit what serves in the environment and nobody answers for it, or when the
-    environment before proves migrations, and did not prove this one beside the version that serves here.
+    environment before proves migrations, and did not prove this one beside the version that serves here. A revision that contracts needs
+    that proof wherever there is an environment before.
     """
     if release.migrations is None:
         return
@@ -77,16 +79,19 @@ def require_admission(house: House, release: Release, environment: Environment) 
     refuse(told, environment, release.version.tag)
     live, before = house.store.live(environment.name), environment.environment.after
     unproven_is_waived = is_waived(RULE, environment.waiver, today=house.store.now().date())
-    if live is None or before is None or not house.environment(before).prove.clone or unproven_is_waived:
+    if live is None or before is None or unproven_is_waived:
         return
+    proves = house.environment(before).prove.clone
     proofs = proofs_before(house, environment, release.review)
     for one in told.revisions:
-        if live.id not in proofs.get(one.id, ()):
+        contracting = contractions(one.operations)
+        if (proves or contracting) and live.id not in proofs.get(one.id, ()):
             beside = ", ".join(sorted(proofs.get(one.id, ()))) or "no version"
             raise InvalidSettings(
                 f"{environment.title} is unchanged. {release.version.tag} is refused: revision {one.id} was proven beside {beside}, and "
-                f"{live.id} serves.",
-                next=f"bring {environment.name} to one of those first; or waive {RULE} on * with [[waiver]] in the environment's file.",
+                f"{live.id} serves." + (f" It contracts: {', '.join(contracting)}." if contracting else ""),
+                next=("" if proves else f"set prove.clone = true for {before} and release there again; or ")
+                + f"bring {environment.name} to one of those first; or waive {RULE} on * with [[waiver]] in the environment's file.",
             )
 
 

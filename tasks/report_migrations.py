@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from delivery.contraction import contractions
 from delivery.journal import Evidence
 from delivery.operations import Operation
 from delivery.revisions import Admission, ReviewedRevision
@@ -34,6 +35,8 @@ def _condition(told: Mapping[str, object]) -> str:
 
 def _revision(one: ReviewedRevision) -> Iterator[str]:
     yield f"### Revision `{one.id}`: {_cell(one.title) or 'without a title'}"
+    if contracting := contractions(one.operations):
+        yield f"**It contracts** (takes away what a live version may use): {_cell(', '.join(contracting))}."
     rows = [_row(operation) for operation in one.operations[:_MOST_ROWS]]
     if rows:
         lines = ["| statement | lock | verdict | why |", "| --- | --- | --- | --- |", *rows]

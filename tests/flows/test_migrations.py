@@ -135,6 +135,22 @@ def test_production_refuses_what_was_proven_beside_another_version(
     assert ask(stage.house, release.id, "production", "normal", key="run-3").plan.release == release
 
 
+def test_a_waived_contraction_is_refused_without_a_proof_even_where_nobody_makes_copies(stage: Stage, edit_environment: Edit) -> None:
+    stage.bring(stage.on_staging("1.0.0"), "production")
+    review = replace(SAFE, revisions=(replace(SAFE.revisions[0], operations=(replace(RENAME, rule="drop-column"),)),))
+    until = stage.house.store.now().date()
+    for name in ("staging", "production"):
+        edit_environment(name, "[prove]", WAIVER.format(until=until).replace("rename-column", "drop-column") + "[prove]")
+    release = a_release_with(stage, review=review)
+    stage.bring(release, "staging")
+    with pytest.raises(InvalidSettings, match=r"proven beside no version, .* It contracts: drop-column on rooms\.") as raised:
+        ask(stage.house, release.id, "production", "normal", key="run-1")
+    assert "waive clone on *" in raised.value.next
+    unproven = WAIVER.format(until=until).replace('"rename-column"', '"clone"').replace('"rooms"', '"*"')
+    edit_environment("production", "[prove]", unproven + "[prove]")
+    assert ask(stage.house, release.id, "production", "normal", key="run-2").plan.release == release
+
+
 def test_what_serves_in_production_is_proven_beside_as_well(stage: Stage) -> None:
     assert serving_after(stage.house, stage.house.environment("staging")) == ()
     live = stage.on_staging("1.0.0")
