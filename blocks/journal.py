@@ -29,7 +29,7 @@ from delivery.ports import JournalStore
 
 MIGRATIONS = Path(__file__).parent / "journal_migrations"
 VERSION_TABLE = "greenroom_journal_version"
-HEAD = "restore_tests"
+HEAD = "outboxes"
 _LOCK_NUMBER = 0x6772_6F6F  # "groo": what PostgreSQL's advisory lock is known by while the tables are being made
 _ALEMBIC = threading.Lock()  # Alembic keeps its context in a global
 

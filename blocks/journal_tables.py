@@ -133,6 +133,25 @@ notices = Table(
     sqlite_autoincrement=True,
 )
 
+# Who sends an environment's notices now (until then nobody else may), or until when nobody may after a failure (`holder` empty).
+outboxes = Table(
+    "outboxes",
+    TABLES,
+    Column("environment", String(200), primary_key=True),
+    Column("holder", String(60), nullable=False),
+    Column("until", UtcTime, nullable=False),
+    Column("failures", Integer, nullable=False),
+)
+
+# Which message, in the words of whoever shows it, tells about a notice's key.
+notice_places = Table(
+    "notice_places",
+    TABLES,
+    Column("key", String(200), primary_key=True),
+    Column("place", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
 # Append-only. `key` is the look's own: a write that is tried again is one row. `document` has what each endpoint answered.
 verifications = Table(
     "verifications",

@@ -21,6 +21,7 @@ from blocks.secrets import EnvironmentSecrets, ToolToken
 from blocks.settings import Settings
 from blocks.signing import SigningKey
 from blocks.targets import TARGETS
+from blocks.webhook import WebhookNotifier
 from delivery.errors import InvalidSettings
 
 # What stands for others stands first: a block is saved after those that it holds.
@@ -33,6 +34,7 @@ BLOCK_TYPES: tuple[type[Block], ...] = (
     TraefikMetrics,
     PrometheusMetrics,
     SlackNotifier,
+    WebhookNotifier,
     *TARGETS,
 )
 

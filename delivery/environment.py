@@ -50,6 +50,7 @@ class Identity:
 class ApprovalPolicy:
     """`automatic` asks nobody; `form` asks `quorum` distinct persons in the UI, CLI or API; the author is not one of them if excluded.
     `signed` does too, and counts those alone whose SSH signature is by a key in `allowed_signers`, a file in the folder of keys.
+    A request that waits longer than `escalate_hours` is told once more, more loudly; 0: never.
     """
 
     __pydantic_config__ = STRICT
@@ -60,6 +61,7 @@ class ApprovalPolicy:
     expires_hours: float = 24.0
     automatic_for: tuple[Literal["hotfix"], ...] = ()
     allowed_signers: str = "allowed_signers"
+    escalate_hours: float = 4.0
 
     def problems(self) -> tuple[str, ...]:
         """Everything that cannot be meant, as sentences `key: got …, expected …`."""
@@ -68,6 +70,8 @@ class ApprovalPolicy:
             found.append(f"approval.quorum: got {self.quorum}, expected 1 or more")
         if self.expires_hours <= 0:
             found.append(f"approval.expires_hours: got {self.expires_hours}, expected more than 0")
+        if self.escalate_hours < 0:
+            found.append(f"approval.escalate_hours: got {self.escalate_hours}, expected 0 or more")
         if self.policy == "signed" and self.automatic_for:
             found.append(
                 "approval.automatic_for: got hotfix, expected nothing where only signatures count: anybody can call a release a hotfix"

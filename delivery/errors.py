@@ -28,6 +28,18 @@ class TransientError(DeliveryError):
     """Worth trying again by the named policies of `tasks/retry.py`; nothing else is retried."""
 
 
+class TryLater(TransientError):  # noqa: N818
+    """As its parent, and not before `seconds` have passed: the other side said so."""
+
+    def __init__(self, what: str, *, next: str, seconds: float = 30.0) -> None:  # noqa: A002
+        super().__init__(what, next=next)
+        self.seconds = seconds
+
+
+class Undeliverable(DeliveryError):  # noqa: N818
+    """One notice that is never taken, however often it is sent; others may be."""
+
+
 class InvalidSettings(DeliveryError):  # noqa: N818  reads as the sentence it is
     """What a person wrote (a file, a parameter, a block) cannot be meant; refused before anything is touched."""
 

@@ -20,7 +20,7 @@ from blocks.git import GitCredential
 from blocks.journal import SqlJournal
 from blocks.local import local_blocks, slug_of
 from blocks.metrics import TraefikMetrics, WithGauges
-from blocks.notifier import RememberedMessages, SlackNotifier
+from blocks.notifier import SlackNotifier
 from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
 from blocks.replica_metrics import ReplicaMetrics
@@ -29,6 +29,7 @@ from blocks.settings import Settings, load_environment, settings
 from blocks.signing import KeyFolder, SigningKey
 from blocks.ssh import SshSignatures
 from blocks.targets import TARGETS
+from blocks.webhook import WebhookNotifier
 from delivery.dsse import Keys, Signer
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings, TransientError
@@ -130,9 +131,9 @@ class House:
         name = environment.environment.notifier
         if name is None:
             return None
-        notifier = self._require((SlackNotifier,), name)
+        notifier = self._require((SlackNotifier, WebhookNotifier), name)
         if isinstance(notifier, SlackNotifier):
-            notifier.remember_in(RememberedMessages(self.settings.work_dir / "messages"))
+            notifier.remember_in(self.store)
         told: Notifier = notifier
         return told
 

@@ -4,6 +4,7 @@ The steward does the same every few seconds, with the functions below.
 """
 
 import time
+from datetime import datetime, timedelta
 
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -12,8 +13,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelled
 
 from blocks.settings import environment_names
-from delivery.approval import PromotionRequest
+from delivery.approval import Pending, PromotionRequest
 from delivery.errors import DeliveryError
+from delivery.notices import URGENT
 from delivery.ports import Mendable
 from delivery.record import Lease
 from flows.assembly import House, holder, open_house
@@ -21,6 +23,7 @@ from flows.messages import in_one_message
 from flows.promote import notice_key
 from flows.rollout import closed_rollout_of, finish_abandoned, log
 from flows.telling import send_notices
+from flows.trust import decision_on
 from tasks.rollout import retire_warm
 
 LONGEST_WAIT_SECONDS = 30.0
@@ -105,7 +108,25 @@ def close_unanswered_requests(house: House) -> tuple[str, ...]:
             )
             told.append(last_sentence(house.store.request(request.number)))
             house.store.put_notice(notice_key(request), told[-1], None)
+        else:
+            try:
+                escalate(house, request, now)
+            except DeliveryError as broken:
+                log.warning("Whether request %d waits for people is not known: %s", request.number, broken)
     return tuple(told)
+
+
+def escalate(house: House, request: PromotionRequest, now: datetime) -> None:
+    """A request that people let wait longer than its environment finds good is told once more, to more people."""
+    hours = request.plan.environment.approval.escalate_hours
+    if not hours or now - request.opened_at < timedelta(hours=hours) or not isinstance(decision_on(house, request), Pending):
+        return
+    left = (request.expires_at - now).total_seconds() / 3600
+    text = (
+        f"Request {request.number} still waits for approval: {request.plan.sentence()}, since {hours:g} hours and more. "
+        f"It expires in {left:.1f} hours."
+    )
+    house.store.put_notice(f"{notice_key(request)}#{URGENT}-waiting", text, house.run_link(request.key), once=True)
 
 
 def end_runs_that_wait_in_vain(house: House) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from delivery.calibration import NEWEST
 from delivery.environment import Environment, Kind
 from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings, LeftOpen, NotApproved
 from delivery.journal import Ending, Journal, Opened
+from delivery.notices import PASSING
 from delivery.plan import Plan, StepKind
 from delivery.record import RolloutRecord
 from delivery.walk import to_the_end
@@ -297,21 +298,38 @@ class _News:
         self._notices = Notices(house.store, house.notifier_for, telling)
         self._key = _notice_key(plan.environment.name, rollout, plan.request)
         self._link = house.run_link(str(run_id)) if run_id else None
+        self._place = ""
 
     def begun(self, by: str) -> None:
         self._notices.put(self._key, f"{self._plan.sentence()} has begun ({self._rollout}, by {by}).", self._link)
+        release = self._plan.release
+        steps = f"{release.id}, commit {release.sha.short}, {self._plan.kind}. Steps: {', '.join(self._plan.step_names)}."
+        self._notices.put(f"{self._key}#{self._rollout}-plan", steps, None)
 
     def progress(self, text: str) -> None:
         """`text` is a sentence of the walk: `v1.1.0 to production: watch-50 (step 9 of 13), green 310 requests`, or its last message."""
         self._also(text)
-        self._view.at(place_in(text))
+        place = place_in(text)
+        self._view.at(place)
+        if place not in (self._place, text):
+            self._place = place
+            self._notices.newest(f"{self._key}{PASSING}", f"{self._plan.sentence()} is under way: {place}.", self._link)
         self._view.progress(share_done(text), text, key=f"{self._rollout}-progress")
 
     def ended(self, message: str) -> None:
         """The last notice, and the report: as a page among the rollout's files, as Markdown and as a table in Prefect."""
         self._notices.put(self._key, message, self._link)
+        self._telling.soon("the steps", lambda: self._notices.put(f"{self._key}#{self._rollout}-steps", self._steps(), None))
         self._telling.at_once("the report's page", self._keep_page)
         self._telling.soon("the report", self._report)
+
+    def _steps(self) -> str:
+        """What each step found, as the thread below the message tells it."""
+        finished = Journal(self._house.store.log_of(self._rollout)).progress.finished
+        return (
+            "\n".join(f"{'✓' if found.well else '✗'} {step}: {found.summary}" for step, found in finished.items())
+            or "No step was finished."
+        )
 
     def _keep_page(self) -> None:
         folder = self._house.settings.work_dir / "rollouts" / self._rollout

@@ -9,17 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.context import FlowRunContext
 
-from delivery.errors import DeliveryError
+from delivery.errors import DeliveryError, TryLater, Undeliverable
 from delivery.ports import JournalStore, Notifier
 
 log = logging.getLogger("greenroom.telling")
@@ -86,29 +86,52 @@ class Notices:
         self._telling = telling
 
     def put(self, key: str, text: str, link: str | None) -> None:
-        """Returns at once. The same key again updates what people see. Keys begin with the environment's name and a slash."""
+        """Returns at once. The same key again updates what people see. How keys are read: `delivery/notices.py`."""
         self._telling.soon(f"notice {key}", lambda: self._put(key, text, link))
+
+    def newest(self, key: str, text: str, link: str | None) -> None:
+        """As `put`, for what is worth telling only while nothing newer of this key is waiting."""
+        self._telling.newest(f"notice {key}", lambda: self._put(key, text, link))
 
     def _put(self, key: str, text: str, link: str | None) -> None:
         self._store.put_notice(key, text, link)
         send_notices(self._store, self._notifier)
 
 
-def send_notices(store: JournalStore, notifier: Callable[[str], Notifier | None]) -> int:
-    """Sends what waits in the outbox and returns how many went out. `notifier` gives the one for a notice's key; None: logged only.
+# Longer than any one notice takes; after that a sender that died is replaced.
+SENDING = timedelta(seconds=60)
 
-    The first one that fails ends the round: what is behind it would most likely wait for the same dead Slack.
+
+def send_notices(store: JournalStore, notifier: Callable[[str], Notifier | None]) -> int:
+    """Sends what waits in the outboxes and returns how many went out. `notifier` gives the one for a notice's key; None: logged only.
+
+    One sender at a time per environment, so that no message is posted by two; an environment's dead Slack holds up no other's.
     """
-    sent = 0
-    for number, key, text, link in store.unsent_notices():
-        if teller := notifier(key):
-            try:
-                teller.post(key, text, link=link)
-            except DeliveryError as broken:
-                log.info("notice %s waits: %s", key, broken)
+    return sum(_empty(store, environment, notifier) for environment in store.outboxes())
+
+
+def _empty(store: JournalStore, environment: str, notifier: Callable[[str], Notifier | None]) -> int:
+    """The first one that fails ends the round: what is behind it would most likely wait for the same dead Slack."""
+    holder, sent, failed, pause = uuid4().hex, 0, False, timedelta()
+    if not store.take_outbox(environment, holder=holder, ttl=SENDING):
+        return 0
+    try:
+        for number, key, text, link in store.unsent_notices(environment=environment):
+            if not store.take_outbox(environment, holder=holder, ttl=SENDING):
                 break
-            sent += 1
-        store.mark_sent(number)
+            try:
+                if teller := notifier(key):
+                    teller.post(key, text, link=link)
+                    sent += 1
+            except Undeliverable as refused:
+                log.warning("Notice %s is lost: %s", key, refused)
+            except Exception as broken:  # noqa: BLE001  nothing that is only told may matter
+                log.info("notice %s waits: %s", key, broken if isinstance(broken, DeliveryError) else type(broken).__name__)
+                failed, pause = True, timedelta(seconds=broken.seconds) if isinstance(broken, TryLater) else pause
+                break
+            store.mark_sent(number)
+    finally:
+        store.leave_outbox(environment, holder=holder, failed=failed, pause=pause)
     return sent
 
 

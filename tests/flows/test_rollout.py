@@ -131,7 +131,8 @@ def test_beginning_and_end_are_one_notice_in_the_outbox(stage: Stage, edit_envir
     stage.house.blocks._blocks["slack-notifier", "team"] = slack  # type: ignore[attr-defined]
     record = stage.bring(stage.published("1.0.0"), "production")
     waiting = [(key, text) for _, key, text, _ in stage.house.store.unsent_notices()]
-    assert waiting == [(f"production/{record.id}", "Production runs v1.0.0.")]
+    assert waiting[0] == (f"production/{record.id}", "Production runs v1.0.0.")
+    assert [key.partition("#")[2] for key, _ in waiting[1:]] == [f"{record.id}-plan", f"{record.id}-steps"]
 
 
 def test_notices_without_a_notifier_count_as_told(stage: Stage) -> None:
