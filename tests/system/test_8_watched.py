@@ -126,7 +126,7 @@ def test_a_flapping_endpoint_is_told_and_stays(premises: Premises, watched: Watc
     assert premises.answers("production") == "1.1.0"
     told = watched.messages()
     assert [text.split(":")[0] for text in told] == ["Production fails under v1.1.0", "Production is well again"] * 2
-    assert "GET /api/listings?limit=1: it answered 500, expected 200 (once)." in told[0]
+    assert "GET /api/listings?limit=1: it answered 500, expected 200 (once)" in told[0]
 
 
 def test_a_broken_endpoint_is_told_and_the_release_before_comes_back_by_itself(premises: Premises, watched: Watched):
