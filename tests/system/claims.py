@@ -48,11 +48,8 @@ class TestInstallation(LocalInstallation):
         self._lock.close()
 
 
-def new_installation(folder: Path, cache: Path, proxy: FaultProxy, ports: Mapping[str, int]) -> LocalInstallation:
-    """Not started yet. Its environment files are a copy that tests may change.
-
-    NamesTakenError when a living installation has the environments' names; what belonged to a dead test is removed first.
-    """
+def clear_names(cache: Path) -> None:
+    """Removes what belonged to dead tests. NamesTakenError when a living installation has the environments' names."""
     for dead in abandoned_folders():
         installation_in(dead, cache, dict.fromkeys(USUAL_PORTS, 0)).stop(remove=True)
     if others := _taken_names():
@@ -60,6 +57,11 @@ def new_installation(folder: Path, cache: Path, proxy: FaultProxy, ports: Mappin
             f"Another installation uses the environments' names on this engine ({', '.join(others)}).",
             next="end it (`make demo-down`), or remove them with `docker rm --force` and `docker network rm`.",
         )
+
+
+def new_installation(folder: Path, cache: Path, proxy: FaultProxy, ports: Mapping[str, int]) -> LocalInstallation:
+    """Not started yet. Its environment files are a copy that tests may change. Raises what `clear_names` raises."""
+    clear_names(cache)
     installation = installation_in(folder, cache, ports)
     shutil.copytree(ENVIRONMENT_FILES, installation.environments)
     installation.registry = ProxiedRegistry(folder, ports["registry"], proxy)

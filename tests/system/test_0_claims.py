@@ -13,7 +13,9 @@ from deployments.demo.installation import HOME, USUAL_PORTS
 from deployments.machine import engine_client
 from deployments.processes import free_ports
 from tests.blocks.fault_proxy import fault_proxy
-from tests.system.claims import NamesTakenError, new_installation
+from tests.system.claims import NamesTakenError, clear_names, new_installation
+
+pytestmark = pytest.mark.docker
 
 # Begins an installation as these tests do, and waits for its end with a database up.
 OTHERS = """
@@ -35,6 +37,10 @@ with fault_proxy("127.0.0.1:9") as proxy:
 @pytest.fixture
 def others(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Tests of somebody else that have the names."""
+    try:
+        clear_names(tmp_path)
+    except NamesTakenError as taken:
+        pytest.skip(str(taken))
     arguments = [sys.executable, "-c", OTHERS, str(tmp_path / "others"), str(tmp_path)]
     with subprocess.Popen(arguments, cwd=HOME, env={**os.environ, "PYTHONPATH": str(HOME)}, stdout=subprocess.PIPE, text=True) as process:
         try:
