@@ -27,13 +27,14 @@ from deployments.demo.traffic import Tally, Users
 LONGEST_RUN_SECONDS = 1500.0
 USERS_PER_SECOND = 100.0
 SEEDED_ROWS = 400
-# The story's rollouts, counted by hand: three to each environment, of which production's third was brought back.
+# The story's rollouts, counted by hand: three to each environment, of which production's third was brought back. Of the three commits one
+# has a lead time there: before 1.0.0 there was nothing, and 1.2.0 never had all users.
 COUNTED: Mapping[tuple[str, str], str] = {
     ("staging", "Deployment frequency"): "(3 deployments,",
     ("staging", "Change fail rate"): "0.0 % (0 of 3)",
     ("staging", "Failed deployment recovery time"): "no failure to measure",
     ("production", "Deployment frequency"): "(3 deployments,",
-    ("production", "Change lead time"): "(median of 3 commits)",
+    ("production", "Change lead time"): "(median of 1 commit)",
     ("production", "Change fail rate"): "33.3 % (1 of 3)",
     ("production", "Failed deployment recovery time"): "(median of 1 failure)",
 }
