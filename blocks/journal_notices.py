@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, insert, select, update
 
 from blocks.database import Database
-from blocks.journal_rows import all_rows, plain
+from blocks.journal_rows import all_rows, told
 from blocks.journal_tables import notices
 
 
@@ -36,4 +36,4 @@ class Notices:
 def put(database: Database, connection: Connection, key: str, text: str, link: str | None) -> None:
     now = database.now(connection)
     connection.execute(delete(notices).where(notices.c.key == key))
-    connection.execute(insert(notices).values(key=key, text=plain(text), link=link, put_at=now))
+    connection.execute(insert(notices).values(key=key, text=told(text), link=link, put_at=now))

@@ -11,6 +11,7 @@ from pydantic import PrivateAttr, SecretStr, model_validator
 
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
 from delivery.ports import Notifier
+from delivery.redaction import redacted
 
 # Answers of Slack that another try, later, may turn into a success.
 PASSING = frozenset({"ratelimited", "rate_limited", "fatal_error", "internal_error", "service_unavailable", "request_timeout"})
@@ -55,7 +56,7 @@ class SlackNotifier(Block):
         """
         from slack_sdk.errors import SlackApiError  # noqa: PLC0415  a tenth of a second that a run without Slack need not pay
 
-        words = escaped(text) + (f"\n<{_link(link)}|Open>" if link else "")
+        words = escaped(redacted(text)) + (f"\n<{_link(link)}|Open>" if link else "")
         try:
             if self.webhook:
                 self._append(words)

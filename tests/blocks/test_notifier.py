@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from blocks.notifier import RememberedMessages, SlackNotifier, escaped
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
+from delivery.redaction import know
 
 TOKEN = "xoxb-a-secret-token"
 
@@ -93,6 +94,12 @@ def test_a_webhook_appends(slack: Slack) -> None:
 
 def test_a_text_mentions_nobody_and_links_nowhere() -> None:
     assert escaped("<!channel> & <http://evil|good>") == "&lt;!channel&gt; &amp; &lt;http://evil|good&gt;"
+
+
+def test_what_is_known_to_be_secret_is_not_told_even_when_the_journal_has_kept_it(slack: Slack, bot: SlackNotifier) -> None:
+    know(["correct-horse"])
+    bot.post("key", "it said correct-horse")
+    assert slack.asked[-1][1]["text"] == "it said ***"
 
 
 @pytest.mark.parametrize(("status", "error"), [(503, None), (200, "ratelimited")])
