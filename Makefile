@@ -10,7 +10,7 @@ ROOM   := .greenroom
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check docs-check test-fast test test-exhaustive demo demo-down bench-rollout bench-way-back bench-proxy bench-judge bench-scale bench-signing chaos lock clean
+.PHONY: help setup check docs-check test-fast test test-exhaustive test-security demo demo-down bench-rollout bench-way-back bench-proxy bench-judge bench-scale bench-signing chaos lock clean
 
 help: ## what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,16 @@ test-fast: $(READY) ## under a minute; needs neither Docker nor a server
 test: $(READY) ## everything but what is exhaustive; says by name what it leaves out
 	-$(BIN)/python -m deployments.machine --tests
 	$(BIN)/pytest -m "not exhaustive"
+
+# What must not leak, what must be refused with production untouched, and what cannot be meant.
+SECURITY_TESTS := $(addprefix tests/,delivery/test_redaction.py delivery/test_audit.py delivery/test_approval.py delivery/test_provenance.py \
+	delivery/test_evidence.py delivery/test_image.py delivery/test_source.py blocks/test_secrets.py blocks/test_journal_secrets.py \
+	blocks/test_signing.py blocks/test_ssh.py blocks/test_registry_envelopes.py blocks/test_local.py blocks/test_notifier.py \
+	blocks/test_settings.py tasks/test_shell.py tasks/test_publish.py cli/test_audit.py deployments/test_register.py flows/test_evidence.py \
+	flows/test_gate.py flows/test_promote.py flows/test_trust.py flows/test_signed_approval.py flows/test_planted_secrets.py)
+
+test-security: $(READY) ## nothing secret is told, nobody slips past the gate, bad input does nothing
+	$(BIN)/pytest $(SECURITY_TESTS)
 
 test-exhaustive: setup ## killed before every single side effect of every verb; a second Docker engine that dies (root)
 	$(BIN)/pytest -m exhaustive

@@ -8,7 +8,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, RowMapping, insert, select
 
 from blocks.database import Database
-from blocks.journal_rows import all_rows, one, plain, readable
+from blocks.journal_rows import all_rows, one, plain, readable, told
 from blocks.journal_tables import incident_facts, rollouts
 from delivery.errors import InvalidSettings
 from delivery.record import IncidentFact
@@ -86,7 +86,7 @@ class Incidents:
             if found := one(connection, select(incident_facts).where(incident_facts.c.key == called)):
                 return _fact_in(found)
             now = self._database.now(connection)
-            row = word(connection, now) | {"by": plain(by), "text": plain(text), "key": called, "written_at": now}
+            row = word(connection, now) | {"by": plain(by), "text": told(text), "key": called, "written_at": now}
             return _fact_in(connection.execute(insert(incident_facts).values(row).returning(incident_facts)).mappings().one())
 
         return self._database.write(write)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy import Connection, delete, insert, select, update
 
 from blocks.database import Database
-from blocks.journal_rows import all_rows, one, plain
+from blocks.journal_rows import all_rows, one, told
 from blocks.journal_tables import notice_places, notices, outboxes
 from delivery.notices import PASSING, environment_of, message_of, pause_after
 
@@ -102,4 +102,4 @@ def put(database: Database, connection: Connection, key: str, text: str, link: s
     # What passes is overtaken by what stays: an end is never followed by a step.
     overtaken = [key] if "#" in key else [key, f"{message_of(key)}{PASSING}"]
     connection.execute(delete(notices).where(notices.c.key.in_(overtaken)))
-    connection.execute(insert(notices).values(key=key, text=plain(text), link=link, put_at=now))
+    connection.execute(insert(notices).values(key=key, text=told(text), link=link, put_at=now))

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from blocks.database import Database
 from blocks.documents import canonical, fingerprint, from_document
 from blocks.journal_leases import locked
-from blocks.journal_rows import TAMPERED, all_rows, one, plain, readable
+from blocks.journal_rows import TAMPERED, all_rows, one, plain, readable, told
 from blocks.journal_tables import approvals, requests
 from delivery.approval import Approval, PromotionRequest
 from delivery.errors import DeliveryError, InvalidSettings
@@ -100,7 +100,7 @@ class Requests:
                     person=plain(approval.person),
                     person_key=plain(person_key),
                     decision=approval.decision,
-                    reason=plain(approval.reason),
+                    reason=told(approval.reason),
                     channel=approval.channel,
                     at=now,
                     signature=plain(approval.signature),
@@ -117,7 +117,7 @@ class Requests:
         def write(connection: Connection) -> None:
             _request_row(connection, number)
             still_open = (requests.c.number == number) & requests.c.closed.is_(None)
-            connection.execute(update(requests).where(still_open).values(closed=plain(reason)))
+            connection.execute(update(requests).where(still_open).values(closed=told(reason)))
 
         self._database.write(write)
 

@@ -19,6 +19,7 @@ from delivery.errors import DeliveryError, EnvironmentBusy, InvalidSettings
 from delivery.journal import Closed, Ending, Entry, Event, EventLog, Finished, Opened, Promoted, TurnedBack, chained
 from delivery.plan import Plan
 from delivery.record import Lease, RolloutRecord
+from delivery.redaction import redacted, redacted_within
 from delivery.release import Release
 
 _LOOK = "look at `greenroom status`."
@@ -94,6 +95,7 @@ class Rollouts:
         A connection that is lost at COMMIT leaves open whether the entries are there: the next try looks for the hash they have. A lease
         that ran out while the database was away, and that nobody took, is waited for: its keeper renews it.
         """
+        events = [_without_secrets(event) for event in events]
         written: list[str] = []
         began = time.monotonic()
 
@@ -241,6 +243,20 @@ def _hash(previous: str, row: dict[str, Any] | RowMapping, payload: str) -> str:
         fence=row["fence"],
         payload=f"{row['at'].isoformat()} {payload}",
     )
+
+
+def _without_secrets(event: Event) -> Event:
+    """Names and plans stay as they were decided; what was said freely is told without what this process knows to be secret."""
+    match event:
+        case Finished():
+            document = json.loads(canonical(event))  # facts may be of any type: what is hidden is what would be written
+            return event_of(document | {"evidence": redacted_within(document["evidence"])})
+        case TurnedBack():
+            return replace(event, reason=redacted(event.reason))
+        case Closed():
+            return replace(event, message=redacted(event.message))
+        case _:
+            return event
 
 
 def _consequences(events: Iterable[Event], now: datetime) -> dict[str, Any]:

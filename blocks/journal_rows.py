@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
+from delivery.redaction import redacted
+
 TAMPERED = "keep the database as it is, and find out who changed it; the entries before this one can be trusted."
 
 
@@ -22,6 +24,11 @@ def all_rows(connection: Connection, query: Any) -> Sequence[RowMapping]:
 def plain(words: str) -> str:
     """What every database can keep: no NUL, no half characters."""
     return words.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def told(words: str) -> str:
+    """The same for what people or tools say freely: without what this process knows to be secret."""
+    return redacted(plain(words))
 
 
 def readable(moment: datetime) -> str:

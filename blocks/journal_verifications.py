@@ -9,7 +9,7 @@ from blocks.database import Database
 from blocks.documents import from_document, to_document
 from blocks.journal_leases import locked
 from blocks.journal_notices import put
-from blocks.journal_rows import one, plain
+from blocks.journal_rows import one, plain, told
 from blocks.journal_tables import holds, verifications
 from delivery.verification import Deed, Finding, Hold, Verification
 
@@ -47,7 +47,7 @@ class Verifications:
                 "rollout": verification.rollout,
                 "release_id": verification.release,
                 "deed": verification.deed.value,
-                "reason": plain(verification.reason),
+                "reason": told(verification.reason),
                 "alerted": verification.alerted,
                 "document": plain(_document(verification.findings)),
             }
@@ -80,7 +80,7 @@ class Verifications:
 
 
 def _say(database: Database, connection: Connection, environment: str, *, held: bool, by: str, reason: str) -> None:
-    row = {"environment": environment, "at": database.now(connection), "held": held, "by": plain(by), "reason": plain(reason)}
+    row = {"environment": environment, "at": database.now(connection), "held": held, "by": plain(by), "reason": told(reason)}
     connection.execute(insert(holds).values(row))
 
 

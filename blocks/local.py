@@ -17,7 +17,7 @@ from blocks.metrics import TraefikMetrics
 from blocks.notifier import SlackNotifier
 from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
-from blocks.secrets import EnvironmentSecrets, ToolToken
+from blocks.secrets import EnvironmentSecrets, ToolToken, known
 from blocks.settings import Settings
 from blocks.signing import SigningKey
 from blocks.targets import TARGETS
@@ -97,7 +97,7 @@ class _LocalFile:
             if isinstance(values.get(field), str):
                 values[field] = self._block(held, values[field].removeprefix(f"{slug_of(held)}/"))
         try:
-            self._made[key] = kind(**values)
+            self._made[key] = known(kind(**values))
         except ValidationError as wrong:
             self._mistakes += [
                 f"{here}.{'.'.join(map(str, error['loc']))}: got a value that does not fit, expected: {error['msg']}"

@@ -12,6 +12,7 @@ from blocks.slack_blocks import blocks_of, words_of
 from delivery.errors import DeliveryError, InvalidSettings, TransientError, TryLater, Undeliverable
 from delivery.notices import is_detail, is_passing, is_urgent, message_of
 from delivery.ports import Notifier, Places
+from delivery.redaction import redacted
 
 if TYPE_CHECKING:
     from slack_sdk import WebClient
@@ -82,6 +83,7 @@ class SlackNotifier(Block):
         """
         from slack_sdk.errors import SlackApiError  # noqa: PLC0415  a tenth of a second that a run without Slack need not pay
 
+        text = redacted(text)
         mention = self._mention() if is_urgent(key) else ""
         said = {"text": words_of(text, link, mention=mention), "blocks": blocks_of(text, link, mention=mention)}
         try:

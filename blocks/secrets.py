@@ -1,15 +1,15 @@
 """One environment's secrets, and the means to keep them out of whatever people read."""
 
-from collections.abc import Callable, Iterable
-from urllib.parse import unquote, urlsplit
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
 from prefect.blocks.core import Block
 from prefect.types import SecretDict
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, Field, Secret, SecretStr
 
-HIDDEN = "***"
-# Shorter values ("1", "on") are no secrets worth the name, and hiding them would make every log unreadable.
-SHORTEST_SECRET = 4
+from delivery.redaction import SHORTEST_SECRET, Redactor, know
+
+Loaded = TypeVar("Loaded", bound=Block)
 
 
 class EnvironmentSecrets(Block):
@@ -39,26 +39,30 @@ class ToolToken(Block):
         return {self.variable: self.token}
 
 
-def redactor(secrets: Iterable[SecretStr]) -> Callable[[str], str]:
-    """A function that replaces every secret in a text by `***`; of an address with a password in it, the password alone as well."""
-    hidden: set[str] = set()
-    for secret in secrets:
-        value = secret.get_secret_value()
-        hidden |= {value, *_passwords_in(value)}
-    # Longest first, so that a secret that contains another one does not leave its rest behind.
-    ordered = sorted((value for value in hidden if len(value) >= SHORTEST_SECRET), key=len, reverse=True)
-
-    def redact(text: str) -> str:
-        for value in ordered:
-            text = text.replace(value, HIDDEN)
-        return text
-
-    return redact
+def redactor(secrets: Iterable[SecretStr]) -> Redactor:
+    """A function that replaces every secret in a text by `***`, in whichever spelling it stands there."""
+    return Redactor(secret.get_secret_value() for secret in secrets)
 
 
-def _passwords_in(value: str) -> set[str]:
-    try:
-        password = urlsplit(value).password
-    except ValueError:
-        return set()
-    return {password, unquote(password)} if password else set()
+def known(block: Loaded) -> Loaded:
+    """The block, whose secrets nothing that this process tells shows from now on. Every source of blocks hands them out through this."""
+    know(_secrets_in(block))
+    return block
+
+
+def _secrets_in(value: object) -> Iterator[str]:
+    match value:
+        case SecretStr():
+            yield value.get_secret_value()
+        case Secret():
+            yield from _texts_in(value.get_secret_value())
+        case BaseModel():
+            for field in type(value).model_fields:
+                yield from _secrets_in(getattr(value, field))
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield from map(str, value.values())
+    else:
+        yield str(value)

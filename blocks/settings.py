@@ -15,6 +15,7 @@ from blocks.toml_file import TomlFile, expected
 from delivery.application import Application
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings
+from delivery.redaction import know, passwords_in
 
 PREFIX = "GREENROOM_"
 ENVIRONMENT_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -92,6 +93,7 @@ def settings() -> Settings:
             found.append(f"{name}: got {got}, expected {expected(error)}")
     else:
         if not found:
+            know(passwords_in(read.database_url.get_secret_value()))
             return read
     raise InvalidSettings("\n".join(found), next="correct the variables and try again.") from None
 

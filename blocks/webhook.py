@@ -8,6 +8,7 @@ from blocks.notifier import seconds_to_wait
 from delivery.errors import DeliveryError, TransientError, TryLater, Undeliverable
 from delivery.notices import environment_of, is_passing, is_urgent, message_of
 from delivery.ports import Notifier
+from delivery.redaction import redacted
 
 
 class WebhookNotifier(Block):
@@ -34,7 +35,7 @@ class WebhookNotifier(Block):
             headers["Authorization"] = f"Bearer {self.token.get_secret_value()}"
         try:
             with httpx.Client(timeout=self.timeout_seconds, follow_redirects=False) as client:
-                answer = client.post(self.url.get_secret_value(), json={**words, "text": text, "link": link}, headers=headers)
+                answer = client.post(self.url.get_secret_value(), json={**words, "text": redacted(text), "link": link}, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as broken:
             raise TransientError(f"The webhook did not answer ({type(broken).__name__}).", next="nothing: it is tried again.") from None
         if answer.is_success:

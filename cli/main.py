@@ -10,6 +10,7 @@ import typer
 
 from cli.replays import replay
 from delivery.errors import DeliveryError, InvalidSettings
+from delivery.redaction import hide_secrets_in_logs, redacted
 
 REFUSED, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -25,6 +26,8 @@ app = typer.Typer(
 app.add_typer(replay, name="replay")
 incident = typer.Typer(no_args_is_help=True, help="Report what users suffer; it counts in the delivery metrics.")
 app.add_typer(incident, name="incident")
+audit = typer.Typer(no_args_is_help=True, help="What was done, proven by the journal's chains.")
+app.add_typer(audit, name="audit")
 
 Environment = Annotated[str, typer.Argument(help="The environment's name, for instance production.", metavar="ENVIRONMENT")]
 Release = Annotated[str, typer.Argument(help="A release's id or version, for instance v1.4.2.", metavar="RELEASE")]
@@ -321,6 +324,22 @@ def incident_attribute(
     attribute_incident(number, rollout, to_nothing=nothing, text=text, person=person)
 
 
+@audit.command("verify")
+def audit_verify(
+    environment: Annotated[str | None, typer.Option("--environment", "-e", help="Only this one.")] = None,
+    noted: Annotated[
+        str | None, typer.Option(help="A head that was noted earlier, outside of the journal: it must still be there.", metavar="HEAD")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Without the acts.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Verify every chain of the journal and list each act; exit code 1 when an entry was changed. Needs the journal only, no Prefect."""
+    from cli.audit import show_audit
+
+    if not show_audit(environment, noted=noted, as_json=as_json, quiet=quiet):
+        raise typer.Exit(FAILED)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def demo(context: typer.Context) -> None:
     """The whole thing on this machine: two good releases, and a bad one that comes back by itself."""
@@ -334,6 +353,7 @@ def run(arguments: Sequence[str]) -> int:
 
     What goes wrong is told in two lines, what and next; GREENROOM_DEBUG=1 shows the traceback.
     """
+    hide_secrets_in_logs()
     try:
         app(args=list(arguments), prog_name="greenroom")
     except SystemExit as done:
@@ -357,7 +377,7 @@ def _tell(what: str, next_step: str, error: BaseException | None) -> None:
     if error is not None and os.environ.get("GREENROOM_DEBUG") == "1":
         import traceback
 
-        traceback.print_exception(error)
+        print(redacted("".join(traceback.format_exception(error))), file=sys.stderr, end="")
     print(what, file=sys.stderr)
     print(f"Next: {next_step}", file=sys.stderr)
 

@@ -1,16 +1,19 @@
 """What can go wrong, said so that a person knows the next step."""
 
+from delivery.redaction import redacted
+
 
 class DeliveryError(Exception):
     """Something is broken (being sick is a value, not an error).
 
-    `what` tells what happened with got and expected; `next` tells what a person does about it. Neither ever holds a secret.
+    `what` tells what happened with got and expected; `next` tells what a person does about it. Neither ever holds a secret: one that
+    this process knows is taken out.
     """
 
     def __init__(self, what: str, *, next: str) -> None:  # noqa: A002  the word of design.md, always used by keyword
-        super().__init__(what)
-        self.what = what
-        self.next = next
+        self.what = redacted(what)
+        self.next = redacted(next)
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         return f"{self.what} Next: {self.next}"

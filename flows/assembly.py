@@ -24,7 +24,7 @@ from blocks.notifier import SlackNotifier
 from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
 from blocks.replica_metrics import ReplicaMetrics
-from blocks.secrets import ToolToken
+from blocks.secrets import ToolToken, known
 from blocks.settings import Settings, load_environment, settings
 from blocks.signing import KeyFolder, SigningKey
 from blocks.ssh import SshSignatures
@@ -60,7 +60,8 @@ class PrefectBlocks:
     @staticmethod
     def _load(slug: str, name: str) -> Any | None:
         try:
-            return Block.load(f"{slug}/{name}")
+            block: Any = Block.load(f"{slug}/{name}")
+            return known(block)
         except ValueError as refused:
             if isinstance(refused.__cause__, ObjectNotFound):
                 return None

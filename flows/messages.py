@@ -13,6 +13,7 @@ from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.states import Completed, Failed
 
 from delivery.errors import DeliveryError
+from delivery.redaction import harmless, hide_secrets_in_logs, redacted
 
 log = logging.getLogger("greenroom.flow")
 
@@ -33,7 +34,11 @@ def in_one_message(body: Callable[P, str]) -> Callable[P, State[Any]]:
         except DeliveryError as broken:
             log.error("%s", broken)  # noqa: TRY400  the message is what people need; the traceback is not
             return Failed(message=str(broken))
-        return Completed(message=sentence)
+        except Exception as broken:
+            if (stand_in := harmless(broken)) is broken:
+                raise
+            raise stand_in from None
+        return Completed(message=redacted(sentence))
 
     return told
 
@@ -55,6 +60,7 @@ _filter = _NoTracebackForTheForeseen()
 
 def _set_up_logging() -> None:
     """Our own lines appear in the run from INFO on; for an error that names its next step the sentence is enough, without a traceback."""
+    hide_secrets_in_logs()
     ours = logging.getLogger("greenroom")
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)

@@ -7,6 +7,7 @@ from prefect import flow
 from delivery.errors import InvalidSettings
 from delivery.plan import plan_rollout
 from delivery.record import RolloutRecord
+from delivery.redaction import redacted
 from delivery.release import Release
 from delivery.source import Semver
 from flows.assembly import House, open_house
@@ -49,7 +50,7 @@ def go_back(
     """The rollback itself, with Prefect or without. Raises `InvalidSettings` before anything is touched when there is nowhere to go, and
     what `verify` raises once nobody else can act.
     """
-    environment, who = house.environment(environment_name), f"{by}: {reason}"
+    environment, who = house.environment(environment_name), redacted(f"{by}: {reason}")
     if done := rollout_of_this_run(house, environment_name, kind="rollback", by=who):
         return done
     release = release_to_go_back_to(house, environment_name, version)

@@ -21,6 +21,7 @@ from prefect.context import FlowRunContext
 
 from delivery.errors import DeliveryError, TryLater, Undeliverable
 from delivery.ports import JournalStore, Notifier
+from delivery.redaction import redacted, redacted_within
 
 log = logging.getLogger("greenroom.telling")
 
@@ -170,16 +171,17 @@ class RunView:
         percent = round(100 * share, 1)
         with get_client(sync_client=True) as client:
             if self._progress_id is None:
-                made = ArtifactCreate(key=key, type="progress", data=percent, description=text, flow_run_id=run_id)
+                made = ArtifactCreate(key=key, type="progress", data=percent, description=redacted(text), flow_run_id=run_id)
                 self._progress_id = client.create_artifact(made).id
             else:
-                client.update_artifact(self._progress_id, ArtifactUpdate(data=percent, description=text))
+                client.update_artifact(self._progress_id, ArtifactUpdate(data=percent, description=redacted(text)))
 
 
 def leave_artifact(run_id: UUID, key: str, kind: str, data: str, description: str) -> UUID:
     """Saves an artifact of the run at once and returns its id. Raises what Prefect's client raises."""
+    clean = json.dumps(redacted_within(json.loads(data))) if kind == "table" else redacted(data)
     with get_client(sync_client=True) as client:
-        artifact = ArtifactCreate(key=key, type=kind, data=data, description=description, flow_run_id=run_id)
+        artifact = ArtifactCreate(key=key, type=kind, data=clean, description=redacted(description), flow_run_id=run_id)
         return client.create_artifact(artifact).id
 
 
@@ -205,4 +207,4 @@ def this_run_was_asked_for_at() -> datetime | None:
 
 def _rename(run_id: UUID, name: str) -> None:
     with get_client(sync_client=True) as client:
-        client.update_flow_run(run_id, name=name[:200])
+        client.update_flow_run(run_id, name=redacted(name)[:200])

@@ -17,6 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from tenacity.wait import wait_base, wait_random
 
 from delivery.errors import DeliveryError, TransientError
+from delivery.redaction import harmless
 
 log = logging.getLogger("greenroom.retry")
 
@@ -135,6 +136,10 @@ class Retried(Generic[P, R]):
                 return self.plain(*args, **kwargs)
             except DeliveryError as error:
                 return Failed(message=str(error), data=error)
+            except Exception as error:
+                if (stand_in := harmless(error)) is error:
+                    raise
+                raise stand_in from None
 
         options: dict[str, Any] = {"name": self._name, "task_run_name": self._run_name, "cache_policy": NO_CACHE, "persist_result": False}
         return task(**options, **self.policy.options())(act)

@@ -19,6 +19,7 @@ from delivery.journal import Closed, Ending, Evidence, Journal, Opened, Progress
 from delivery.plan import Plan, Step, StepKind
 from delivery.ports import JournalStore, MetricSource, Target
 from delivery.record import RolloutRecord
+from delivery.redaction import harmless
 from delivery.walk import Act, to_the_end, walk
 from delivery.way_back import known_of
 from tasks.acts import perform_once
@@ -89,8 +90,10 @@ def as_prefect_tasks(scene: Scene) -> Act:
             found[step] = broken
             return Failed(message=str(broken), data=broken)
         except Exception as broken:
-            found[step] = broken
-            raise
+            stand_in = found[step] = harmless(broken)
+            if stand_in is broken:
+                raise
+            raise stand_in from None
         return Completed(message=evidence.summary) if evidence.well else Failed(message=evidence.summary)
 
     made = task(name="rollout step", task_run_name="{step}", cache_policy=NO_CACHE, persist_result=False)(rollout_step)

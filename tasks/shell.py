@@ -21,6 +21,7 @@ from typing import IO
 from pydantic import SecretStr
 
 from delivery.errors import DeliveryError
+from delivery.redaction import Redactor, redacted
 
 log = logging.getLogger("greenroom.tool")
 
@@ -45,7 +46,6 @@ _PASSED_ON_PREFIXES = ("LC_", "PIP_", "UV_", "NPM_CONFIG_", "npm_config_")
 _SECRET_NAME = re.compile(r"token|passw|secret|auth|credential|_key$", re.IGNORECASE)
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
-_LOGIN_IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
 _stop: ContextVar[threading.Event | None] = ContextVar("greenroom_stop_tools", default=None)
 
@@ -156,16 +156,13 @@ def run_tool(  # noqa: PLR0913  each is one thing about one call, and most have 
 
 
 class Redaction:
-    """Replaces secrets, and logins inside addresses, by stars; strips colours. Secrets shorter than four characters are not searched."""
+    """Hides secrets, those that the process knows and further ones, and logins inside addresses; strips colours."""
 
     def __init__(self, secrets: Iterable[SecretStr]) -> None:
-        values = {line for secret in secrets for line in secret.get_secret_value().splitlines() if len(line) >= 4}
-        longest_first = sorted(values, key=len, reverse=True)
-        self._pattern = re.compile("|".join(re.escape(value) for value in longest_first)) if values else None
+        self._further = Redactor(secret.get_secret_value() for secret in secrets)
 
     def __call__(self, text: str) -> str:
-        text = _LOGIN_IN_ADDRESS.sub("***", _COLOURS.sub("", text))
-        return self._pattern.sub("***", text) if self._pattern else text
+        return redacted(self._further(_COLOURS.sub("", text)))
 
 
 class _Output:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from delivery import redaction
 from delivery.errors import DeliveryError
 from deployments.machine import engine_client
 from tests.postgresql import empty_postgresql, postgresql_programs
@@ -51,6 +52,11 @@ WHY_NOT: dict[str, Callable[[], str | None]] = {
     "postgresql": _why_no_postgresql,
     "prometheus": _why_no_prometheus,
 }
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_known_from_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_known", redaction._Known())
 
 
 @pytest.fixture(scope="session")

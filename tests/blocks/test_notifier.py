@@ -8,6 +8,7 @@ from pydantic import SecretStr, ValidationError
 from blocks.notifier import RememberedHere, SlackNotifier
 from blocks.slack_blocks import escaped
 from delivery.errors import DeliveryError, InvalidSettings, TransientError, TryLater, Undeliverable
+from delivery.redaction import know
 from tests.slack_server import HOOK, TOKEN, Refusal, Slack, require_fit, slack_server
 
 KEY = "production/production-1"
@@ -161,6 +162,13 @@ def test_nothing_in_a_notice_mentions_anybody_or_links_elsewhere(slack: Slack, b
 
 def test_a_text_mentions_nobody_and_links_nowhere() -> None:
     assert escaped("<!channel> & <http://evil|good>") == "&lt;!channel&gt; &amp; &lt;http://evil|good&gt;"
+
+
+def test_what_is_known_to_be_secret_is_not_told_even_when_the_journal_has_kept_it(slack: Slack, bot: SlackNotifier) -> None:
+    know(["correct-horse"])
+    bot.post(KEY, "it said correct-horse")
+    assert slack.messages
+    assert "correct-horse" not in str(slack.messages)
 
 
 @pytest.mark.parametrize("text", ["", "&" * 9_000, "<" * 2_999, "x" * 100_000, "é\n" * 3_000])

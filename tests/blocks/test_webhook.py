@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from blocks.webhook import WebhookNotifier
 from delivery.errors import DeliveryError, TransientError, TryLater, Undeliverable
+from delivery.redaction import know
 
 
 @dataclass
@@ -86,3 +87,9 @@ def test_a_dead_address_is_a_transient_error_without_the_address() -> None:
     with pytest.raises(TransientError) as dead:
         WebhookNotifier(url=SecretStr("http://127.0.0.1:9/secret-path"), timeout_seconds=1).post("production/production-1", "text")
     assert "secret-path" not in str(dead.value)
+
+
+def test_what_is_known_to_be_secret_is_not_sent(address: Address) -> None:
+    know(["correct-horse"])
+    WebhookNotifier(url=SecretStr(address.url)).post("production/production-1", "it said correct-horse")
+    assert "correct-horse" not in str(address.got[-1])

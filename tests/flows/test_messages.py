@@ -2,12 +2,14 @@
 
 import logging
 import os
+import traceback
 
 import pytest
 from prefect.exceptions import FailedRun
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from delivery.errors import InvalidSettings
+from delivery.redaction import Unforeseen, know
 from flows.messages import in_one_message
 
 
@@ -18,6 +20,8 @@ def ends(how: str) -> str:
         raise InvalidSettings("No such environment.", next="correct it.")
     if how == "surprise":
         raise ZeroDivisionError
+    if how == "careless":
+        raise KeyError("correct-horse")
     return "Production runs v1.0.0."
 
 
@@ -34,6 +38,13 @@ def test_a_foreseen_error_is_a_failed_run_with_its_message() -> None:
 def test_a_surprise_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         ends("surprise")
+
+
+def test_a_surprise_that_holds_a_secret_is_told_without_it() -> None:
+    know(["correct-horse"])
+    with pytest.raises(Unforeseen, match="KeyError") as told:
+        ends("careless")
+    assert "correct-horse" not in "".join(traceback.format_exception(told.value))
 
 
 def test_the_parameters_and_the_docstring_stay_visible_for_prefects_form() -> None:

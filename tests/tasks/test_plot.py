@@ -1,6 +1,8 @@
 import base64
 import xml.etree.ElementTree as ET
 
+import pytest
+
 from tasks.plot import BLUE, GREEN, Chart, Line
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -85,3 +87,13 @@ def test_the_ends_may_have_names_and_unknown_ends_keep_their_place() -> None:
 def test_a_reader_who_does_not_see_it_hears_the_values() -> None:
     chart = Chart("rate", [Line("", BLUE, [(0, 4.0)])])
     assert chart.markdown("rate: [4]").startswith("![rate: (4)](data:image/svg+xml;base64,")
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [(1_178_640.0, "1.18M:1"), (78_640.0, "78.6k:1"), (4_200.0, "4,200:1"), (3e12, "3e+12:1"), (999_999_999.0, "1e+03M:1")],
+)
+def test_a_large_value_fits_the_margin(value: float, label: str) -> None:
+    svg = Chart("evidence", [Line("", BLUE, [(0.0, 1.0), (1.0, value)])], unit=":1", logarithmic=True).svg()
+    assert f">{label}<" in svg
+    assert len(label) <= 8
