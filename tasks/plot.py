@@ -131,7 +131,7 @@ def _text(x: float, y: float, text: str, *, colour: str = "#333333", anchor: str
 
 def _number(value: float) -> str:
     """Short enough for the margin: `0.12`, `4,200`, `78.6k`, `1.18M`, `3e+12`."""
-    if abs(value) >= 1e9:
+    if abs(value) >= 999.5e6:
         return f"{value:.0e}"
     if abs(value) >= 1e6:
         return f"{value / 1e6:.3g}M"
