@@ -463,6 +463,8 @@ def test_a_file_that_is_whole_is_left_to_whoever_holds_the_token(traefik: Traefi
         (traefik.dynamic_directory / name).write_bytes(somebody)
     assert not damaged.repair()
     assert (traefik.dynamic_directory / FILES[0]).read_bytes() == somebody
+    # Until Traefik has read it, what is asked for looks as if it were there already.
+    wait_until(lambda: not damaged.live_weights(), what="the foreign file in Traefik", seconds=20)
     damaged.apply(of_damaged(), lambda state: state)
     assert damaged.live_weights() == {BLUE: 100}
 
