@@ -17,6 +17,9 @@ import httpx
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+# What Prefect says of a run that is suspended and has not saved its form yet (server/api/flow_runs.py), and how long that may take.
+NO_FORM_YET = "Run input schema not found."
+FORM_SECONDS = 20.0
 
 
 def idempotency_key(*, repository: str, event: str, sha: str, version: str, attempt: int) -> str:
@@ -130,11 +133,17 @@ class PrefectApi:
         return str(found[0]["data"])
 
     def resume(self, run_id: str, answer: Mapping[str, Any]) -> None:
-        """Answers the form a suspended run waits for. Prefect tells a refusal as HTTP 200 with status REJECT; here it is an error."""
-        told = self._request("POST", f"/flow_runs/{run_id}/resume", {"run_input": dict(answer)})
-        if told.get("status") != "ACCEPT":
+        """Answers the form a suspended run waits for. Prefect tells a refusal as HTTP 200 with status REJECT; here it is an error.
+
+        A run is suspended a moment before its form is there: until then the answer is given again.
+        """
+        pause, deadline = 0.1, time.monotonic() + FORM_SECONDS
+        while (told := self._request("POST", f"/flow_runs/{run_id}/resume", {"run_input": dict(answer)})).get("status") != "ACCEPT":
             reason = (told.get("details") or {}).get("reason") or told.get("status")
-            raise InvalidSettings(f"Prefect refused the answer: {reason}", next="look at the run's form and answer again.")
+            if reason != NO_FORM_YET or time.monotonic() > deadline:
+                raise InvalidSettings(f"Prefect refused the answer: {reason}", next="look at the run's form and answer again.")
+            time.sleep(pause)
+            pause = min(2 * pause, 1.0)
 
     def cancel(self, run_id: str) -> None:
         self._request("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
