@@ -26,11 +26,13 @@ class Refusal(Exception):  # noqa: N818
 
 @dataclass
 class Slack:
-    """The workspace: its channel C1 is called #releases. `errors` are answered by method; `after` is called."""
+    """The workspace: its channel C1 is called #releases. `errors` are answered by method, `after` is called, `bodies` is what was sent."""
 
     scopes: set[str] = field(default_factory=lambda: {"chat:write", "channels:history"})
     messages: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    token: str = TOKEN
     errors: dict[str, str] = field(default_factory=dict)
     status: int = 200
     limited_for: int | None = None
@@ -57,7 +59,7 @@ class Slack:
         return {found for one in self.messages for words in _words(one) for found in LINK.findall(words)}
 
     def answer(self, method: str, fields: dict[str, Any], token: str) -> dict[str, Any]:  # noqa: C901  one arm per method
-        if token != TOKEN:
+        if token != self.token:
             raise Refusal("invalid_auth")
         wanted = "chat:write" if method.startswith("chat.") else "channels:history"
         if wanted not in self.scopes:
@@ -182,6 +184,7 @@ def slack_server() -> Iterator[Slack]:  # noqa: C901  a handler is a class in it
             method = path.rpartition("/")[2] if path.startswith("api/") else "hook"
             with lock:
                 state.asked.append(method)
+                state.bodies.append(fields)
                 if state.limited_for is not None:
                     self._say(429, {"ok": False, "error": "ratelimited"}, {"Retry-After": str(state.limited_for)})
                 elif state.status != 200:

@@ -37,6 +37,7 @@ from tests.flows.conftest import Stage
 from tests.prefect_stage import prefect_server
 from tests.tasks.repository import Repository
 
+KNOWN, SEEN = "what-a-careless-tool-knows", "seen"
 __all__ = ["slack"]  # a fixture of the neighbour's
 pytestmark = pytest.mark.prefect
 
@@ -98,13 +99,14 @@ def company(stage: Stage, slack: Slack, tmp_path: Path, monkeypatch: pytest.Monk
     """The house with every secret in the block where it belongs, and an application whose check tells them all."""
     environment = {key: SECRETS[key] for key in list(SECRETS)[2:8]} | {"TOKEN": SECRETS["a plain token"]}
     environment["DATABASE_URL"] = f"postgresql://app:{quote(DATABASE_PASSWORD, safe='')}@db/app"
+    slack.token = SECRETS["a Slack token"]
     file = tmp_path / "blocks.toml"
     file.write_text(
         toml(
             {
                 "environment-secrets.production": {},
                 "environment-secrets.production.values": {f"V{number}": value for number, value in enumerate(environment.values())},
-                "slack-notifier.team": {"token": SECRETS["a Slack token"], "channel": "#r", "api_url": f"{slack.url}api/"},
+                "slack-notifier.team": {"token": SECRETS["a Slack token"], "channel": "#releases", "api_url": f"{slack.url}api/"},
                 "oci-registry.default": {"host": "127.0.0.1:9", "username": "me", "password": SECRETS["a registry's password"]},
                 "git-credential.default": {"token": SECRETS["a Git token"]},
                 "tool-token.tool": {"variable": "TOOL_TOKEN", "token": SECRETS["a tool's token"]},
@@ -112,11 +114,16 @@ def company(stage: Stage, slack: Slack, tmp_path: Path, monkeypatch: pytest.Monk
         )
     )
     file.chmod(0o600)
-    told = tmp_path / "outside" / "what-a-careless-tool-knows"
+    told = tmp_path / "outside" / KNOWN
     told.parent.mkdir()
     told.write_text(everything())
     repository = Repository(tmp_path / "repository")
-    careless = f"import os; print(open({str(told)!r}).read()); print(os.environ['TOOL_TOKEN']); raise SystemExit(1)"
+    # It lives until somebody has looked at its command line, who then leaves a file beside what it knows.
+    careless = (
+        f"import os, time; until = time.monotonic() + 30; seen = {str(told.with_name(SEEN))!r}\n"
+        "while not os.path.exists(seen) and time.monotonic() < until: time.sleep(0.01)\n"
+        f"print(open({str(told)!r}).read()); print(os.environ['TOOL_TOKEN']); raise SystemExit(1)"
+    )
     repository.commit(
         "One", api__app_py="a = 1\n", greenroom_toml=APPLICATION.replace("COMMAND", json.dumps([sys.executable, "-c", careless]))
     )
@@ -154,10 +161,13 @@ token = "tool"
 
 
 class Arguments:
-    """Every command line that this machine shows, looked at as often as it goes while the block runs."""
+    """Every command line that this machine shows, looked at as often as it goes while the block runs. `found` is made once one of them
+    has `wanted` in it.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: str, found: Path) -> None:
         self.seen: set[str] = set()
+        self._wanted, self._found = wanted, found
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -173,9 +183,12 @@ class Arguments:
         while not self._end.wait(0.02):
             for file in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
-                    self.seen.add(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                    line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 except OSError:
                     continue
+                self.seen.add(line)
+                if self._wanted in line and line.startswith(sys.executable):
+                    self._found.touch()
 
 
 def run(flow: Flow[..., Any], **parameters: object) -> str:
@@ -224,7 +237,7 @@ def test_no_planted_secret_is_left_anywhere(
         ["git", "rev-parse", "HEAD"], cwd=tmp_path / "repository", capture_output=True, text=True, check=True
     ).stdout.strip()
     ended: list[str] = []
-    with Arguments() as arguments, caplog.at_level(logging.DEBUG):
+    with Arguments(KNOWN, tmp_path / "outside" / SEEN) as arguments, caplog.at_level(logging.DEBUG):
         ended.append(run(pipeline, sha=sha, until="build"))
         first, second, third = company.on_staging("1.0.0"), company.on_staging("1.1.0"), company.on_staging("1.2.0")
         ended.append(run(promote, release=first.id, kind="hotfix"))
@@ -242,7 +255,7 @@ def test_no_planted_secret_is_left_anywhere(
         "the journal": rows_of(tmp_path / "journal.db"),
         "the journal's file": (tmp_path / "journal.db").read_bytes().decode(errors="replace"),
         "the work directory": files_in(tmp_path / "work"),
-        "Slack": json.dumps(slack.asked, ensure_ascii=False),
+        "Slack": json.dumps(slack.bodies, ensure_ascii=False),
         "logs": caplog.text,
         "the terminal": "".join(capfd.readouterr()),
         "arguments": "\n".join(arguments.seen),
@@ -250,7 +263,7 @@ def test_no_planted_secret_is_left_anywhere(
     }
     for place in ("Prefect's database", "the journal", "the work directory", "Slack", "logs", "how runs ended"):
         assert "marked-by-the-test" in left[place], f"nothing was told in {place}, so this test would prove nothing"
-    assert "what-a-careless-tool-knows" in left["arguments"]
+    assert KNOWN in left["arguments"]
     found = [
         f"{secret} {how}: {place}: …{text[max(0, text.index(searched(how, spelling)) - 100) :][:160]}…"
         for place, text in left.items()
