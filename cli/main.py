@@ -8,11 +8,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.audits import audit
+from cli.incidents import incident
+from cli.options import FAILED, Environment, Json, Number, Person, PromotionKind, Reason, Release, Remediates, Unplanned, Watch
 from cli.replays import replay
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.redaction import hide_secrets_in_logs, redacted
 
-REFUSED, FAILED, INTERRUPTED = 2, 1, 130
+REFUSED, INTERRUPTED = 2, 130
 
 app = typer.Typer(
     name="greenroom",
@@ -24,27 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.add_typer(replay, name="replay")
-incident = typer.Typer(no_args_is_help=True, help="Report what users suffer; it counts in the delivery metrics.")
 app.add_typer(incident, name="incident")
-audit = typer.Typer(no_args_is_help=True, help="What was done, proven by the journal's chains.")
 app.add_typer(audit, name="audit")
-
-Environment = Annotated[str, typer.Argument(help="The environment's name, for instance production.", metavar="ENVIRONMENT")]
-Release = Annotated[str, typer.Argument(help="A release's id or version, for instance v1.4.2.", metavar="RELEASE")]
-Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it stands in the journal.", prompt=True)]
-Person = Annotated[str | None, typer.Option("--as", help="Who says so; else git's user.name, else the login name.", metavar="NAME")]
-Number = Annotated[int, typer.Argument(help="The request's number, as `greenroom status` shows it.", metavar="NUMBER", min=1)]
-IncidentNumber = Annotated[int, typer.Argument(help="The incident's number, as `incident open` told it.", metavar="NUMBER", min=1)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")]
-PromotionKind = Annotated[
-    Literal["normal", "hotfix", "config"],
-    typer.Option(help="A hotfix may be allowed to skip the approval; config changes settings and no code."),
-]
-Unplanned = Annotated[bool, typer.Option("--unplanned", help="Nobody had planned this work; counts for the delivery metrics.")]
-Remediates = Annotated[
-    str | None, typer.Option(help="The rollout whose failure this one mends, for instance production-7.", metavar="ROLLOUT")
-]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Stay, show each step, and end as the run ends.")]
 
 
 @app.callback()
@@ -279,65 +263,6 @@ def metrics(
     from cli.metrics import show_metrics
 
     show_metrics(environment, days=days, as_json=as_json, textfile=textfile)
-
-
-@incident.command("open")
-def incident_open(
-    environment: Environment,
-    what: Annotated[str, typer.Option("--what", "-w", help="What users suffer, in a few words.", prompt=True)],
-    noticed: Annotated[str | None, typer.Option(help="When it was noticed; else now.", metavar="TIME")] = None,
-    since: Annotated[str | None, typer.Option(help="Since when users have suffered, if that is known.", metavar="TIME")] = None,
-    rollout: Annotated[str | None, typer.Option(help="What caused it, for instance production-7.", metavar="ROLLOUT")] = None,
-    key: Annotated[str | None, typer.Option(help="A monitor's own name for it: said twice, it is one incident.")] = None,
-    person: Person = None,
-) -> None:
-    """Report a failure in an environment. Rollouts that are turned back and rollbacks report themselves."""
-    from cli.incident import open_incident
-
-    open_incident(environment, text=what, noticed=noticed, since=since, rollout=rollout, key=key, person=person)
-
-
-@incident.command("close")
-def incident_close(
-    number: IncidentNumber,
-    at: Annotated[str | None, typer.Option(help="When users were well again; else now.", metavar="TIME")] = None,
-    text: Annotated[str, typer.Option("--how", help="What ended it, in a few words.")] = "",
-    person: Person = None,
-) -> None:
-    """Say when users were well again. Said twice, the newer word counts."""
-    from cli.incident import close_incident
-
-    close_incident(number, at=at, text=text, person=person)
-
-
-@incident.command("attribute")
-def incident_attribute(
-    number: IncidentNumber,
-    rollout: Annotated[str | None, typer.Argument(help="What caused it, for instance production-7.", metavar="[ROLLOUT]")] = None,
-    nothing: Annotated[bool, typer.Option("--nothing", help="No rollout caused it.")] = False,
-    text: Annotated[str, typer.Option("--why", help="How that is known, in a few words.")] = "",
-    person: Person = None,
-) -> None:
-    """Say which rollout caused an incident, also much later: the metrics of the past follow."""
-    from cli.incident import attribute_incident
-
-    attribute_incident(number, rollout, to_nothing=nothing, text=text, person=person)
-
-
-@audit.command("verify")
-def audit_verify(
-    environment: Annotated[str | None, typer.Option("--environment", "-e", help="Only this one.")] = None,
-    noted: Annotated[
-        str | None, typer.Option(help="A head that was noted earlier, outside of the journal: it must still be there.", metavar="HEAD")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Without the acts.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Verify every chain of the journal and list each act; exit code 1 when an entry was changed. Needs the journal only, no Prefect."""
-    from cli.audit import show_audit
-
-    if not show_audit(environment, noted=noted, as_json=as_json, quiet=quiet):
-        raise typer.Exit(FAILED)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
