@@ -26,6 +26,7 @@ PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 _DETERMINISTIC = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)  # signed twice, the same envelope: what is put twice is one
 _EXPECTED = "an unencrypted PKCS #8 PEM of an ECDSA P-256 or Ed25519 key"
 LARGEST_KEY_FILE = 64 * 1024
+KEYLESS = ".sigstore.toml"
 
 
 class SigningKey(Block):
@@ -94,7 +95,9 @@ _: type[Signer] = SigningKey
 
 
 class KeyFolder:
-    """Public keys as PEM files in one folder. They are read anew each time: a file that was taken away counts no longer."""
+    """Public keys as PEM files in one folder, and those who sign without a key, as `*.sigstore.toml`. They are read anew each time: a file
+    that was taken away counts no longer.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -102,8 +105,16 @@ class KeyFolder:
     def signer_of(self, envelope: Envelope, trusted: Sequence[str]) -> str | None:
         """Raises `InvalidSettings` when a trusted key cannot be read: who may sign must never depend on a broken file."""
         data = envelope.signed_bytes
-        keys = {name: self._key(name) for name in trusted}
-        return next((name for name, key in keys.items() if any(_fits(key, one.value, data) for one in envelope.signatures)), None)
+        keys = {name: self._key(name) for name in trusted if not name.endswith(KEYLESS)}
+        for name in trusted:
+            if name.endswith(KEYLESS):
+                from blocks.keyless import Signatories  # noqa: PLC0415  Sigstore's library is slow to import, and most do without
+
+                if Signatories(self._folder).signed(name, envelope):
+                    return name
+            elif any(_fits(keys[name], one.value, data) for one in envelope.signatures):
+                return name
+        return None
 
     def _key(self, name: str) -> PublicKey:
         file = self._folder / name
