@@ -18,6 +18,7 @@ WORDS = {
     StepKind.CHECK: "each replica is well and answers with the version that was shipped",
     StepKind.SMOKE: "each replica answers the application's smoke requests",
     StepKind.LOAD: "a short load test; its figures are kept as the baseline",
+    StepKind.INSPECT: "what users reach is looked at from outside: headers, TLS, pages that show too much",
     StepKind.PROMOTE: "it is the live release: from here on only forward",
     StepKind.ANNOUNCE: "the application's own hooks run",
     StepKind.DRAIN: "the release before finishes what it has begun, and stays warm",

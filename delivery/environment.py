@@ -15,6 +15,7 @@ from delivery.canary import JudgePolicy
 from delivery.downgrade import DowngradePolicy
 from delivery.errors import InvalidSettings
 from delivery.go import GoSettings
+from delivery.inspection_settings import InspectionSettings
 from delivery.operations import MigrationWaiver
 from delivery.provenance import ProvenancePolicy, is_key_file
 from delivery.triggers import Trigger
@@ -186,7 +187,8 @@ class Deadlines:
 @dataclass(frozen=True)
 class Proving:
     """What a release must show here before users (smoke), before it is called live (load test, baseline), and before its migrations
-    touch the database (clone): both versions pass their smoke requests on a copy that they were applied to.
+    touch the database (clone): both versions pass their smoke requests on a copy that they were applied to. With `inspect` what users
+    reach is looked at from outside once the release has every user, as `[inspection]` says.
     """
 
     __pydantic_config__ = STRICT
@@ -194,6 +196,7 @@ class Proving:
     smoke: bool = True
     load: bool = False
     clone: bool = False
+    inspect: bool = False
 
 
 @dataclass(frozen=True)
@@ -251,6 +254,7 @@ class Environment:
     verification: VerificationSettings = VerificationSettings()
     provenance: ProvenancePolicy = field(default_factory=ProvenancePolicy)
     go: GoSettings = field(default_factory=GoSettings)
+    inspection: InspectionSettings = field(default_factory=InspectionSettings)
     trigger: tuple[Trigger, ...] = ()
     waiver: tuple[MigrationWaiver, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -262,6 +266,11 @@ class Environment:
     @property
     def title(self) -> str:
         return self.name.capitalize()
+
+    @property
+    def provokes(self) -> bool:
+        """Whether an inspection asks for more than pages: never where people approve, since real users are there."""
+        return self.approval.policy == "automatic" if self.inspection.provoke is None else self.inspection.provoke
 
     def problems(self) -> tuple[str, ...]:
         """Everything that contradicts itself, as sentences `key: got …, expected …`; empty when the file is sound."""
@@ -293,6 +302,11 @@ class Environment:
         found += self.provenance.problems()
         found += self.go.problems()
         found += self.approval.problems()
+        found += self.inspection.problems()
+        if self.inspection.provoke and self.approval.policy != "automatic":
+            found.append(
+                "inspection.provoke: got true where people approve, expected it only where nobody does: users get no such requests"
+            )
         if self.go.soak_seconds and self.environment.after is None:
             found.append("go.soak_seconds: got an environment that comes after none, expected environment.after")
         return tuple(found)

@@ -1,12 +1,12 @@
 """A rollout as data: which steps, in which order, and which way back."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from delivery.application import STRICT
 from delivery.downgrade import NEVER
-from delivery.environment import Capability, Environment, Kind
+from delivery.environment import Capability, Environment, Kind, Proving
 from delivery.errors import InvalidSettings
 from delivery.release import Release
 
@@ -24,6 +24,7 @@ class StepKind(StrEnum):
     SHIFT = "shift"  # green gets `percent` of the requests
     WATCH = "watch"  # green is watched for `seconds` at its present share
     LOAD = "load"  # a short open-loop load, its metrics kept as the baseline
+    INSPECT = "inspect"  # what users reach is looked at from outside: headers, TLS, pages that show too much
     PROMOTE = "promote"  # green is the live release: the point of no return
     ANNOUNCE = "announce"  # the application's hooks
     DRAIN = "drain"  # blue finishes what it has begun, and stays warm
@@ -140,8 +141,8 @@ def plan_rollout(
                     deadline=seconds + environment.watch.blind_seconds + limits.step_seconds,
                 )
             )
-    if environment.prove.load and release.load and not going_back:
-        forward.append(step(StepKind.LOAD, deadline=release.load.seconds + limits.step_seconds))
+    if not going_back:
+        forward += [step(kind, deadline=seconds + limits.step_seconds) for kind, seconds in _last_proofs(environment.prove, release)]
     forward.append(step(StepKind.PROMOTE))
     if release.hooks:
         forward.append(step(StepKind.ANNOUNCE))
@@ -166,6 +167,14 @@ def plan_rollout(
         planned=planned,
         remediates=remediates,
     )
+
+
+def _last_proofs(wanted: Proving, release: Release) -> Iterator[tuple[StepKind, float]]:
+    """What is tried once the release has every user, with the seconds that it takes by itself."""
+    if wanted.load and release.load:
+        yield StepKind.LOAD, release.load.seconds
+    if wanted.inspect:
+        yield StepKind.INSPECT, 0.0
 
 
 def _backs_up(environment: Environment, able: Collection[Capability]) -> bool:

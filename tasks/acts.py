@@ -19,6 +19,7 @@ from tasks import load, probes
 from tasks.backup import back_up
 from tasks.downgrading import downgrade
 from tasks.image_alembic import MigrationLimits, upgrade_command
+from tasks.inspection import inspect
 from tasks.migrating import migrated, useful_line
 from tasks.proving import prove
 from tasks.retry import QUICK, UNTIL_DEADLINE
@@ -54,6 +55,8 @@ def perform_once(step: Step, scene: Scene) -> Evidence:  # noqa: C901, PLR0911, 
             return watch(step, scene)
         case StepKind.LOAD:
             return _load(scene)
+        case StepKind.INSPECT:
+            return inspect(step, scene)
         case StepKind.PROMOTE:
             return _promote(scene)
         case StepKind.ANNOUNCE:
@@ -75,8 +78,8 @@ def perform_once(step: Step, scene: Scene) -> Evidence:  # noqa: C901, PLR0911, 
 def _prepare(scene: Scene) -> Evidence:
     release = scene.plan.release
     scene.target.prepare(release, scene.token)
-    images = {name: str(image) for name, image in release.images.items()}
-    return Evidence(well=True, summary=f"the images of {release.version.tag} are here, by digest", facts={"images": images})
+    facts = {"images": {name: str(image) for name, image in release.images.items()}}
+    return Evidence(well=True, summary=f"the images of {release.version.tag} are here, by digest", facts=facts)
 
 
 def _migrate(step: Step, scene: Scene) -> Evidence:
@@ -182,8 +185,7 @@ def _announce(step: Step, scene: Scene) -> Evidence:
     event = "rollback" if went_back or plan.kind == "rollback" else "promote"
     release = plan.blue if went_back and plan.blue else plan.release
     asked = [hook for hook in release.hooks if event in hook.after]
-    remarks = [remark for hook in asked if (remark := _remark_of(hook, event, release, scene))]
-    names = [hook.name for hook in asked]
+    remarks, names = [told for hook in asked if (told := _remark_of(hook, event, release, scene))], [hook.name for hook in asked]
     summary = "; ".join(remarks) if remarks else f"told: {', '.join(names) or 'nobody asked to be'}"
     return Evidence(well=True, summary=summary, facts={"hooks": names, "remarks": remarks})
 
@@ -325,9 +327,8 @@ def _is_up(scene: Scene, release: Release) -> bool:
 
 
 def _weights(scene: Scene, percent: int) -> dict[str, int]:
-    plan = scene.plan
-    weights = {plan.release.version.tag: percent}
-    return {**weights, plan.blue.version.tag: 100 - percent} if plan.blue else weights
+    green, blue = {scene.plan.release.version.tag: percent}, scene.plan.blue
+    return {**green, blue.version.tag: 100 - percent} if blue else green
 
 
 def _counted(scene: Scene) -> Mapping[str, object] | None:

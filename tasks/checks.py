@@ -126,7 +126,7 @@ def _answer(check: CheckSettings, outcome: CheckResult | Exception) -> CheckResu
 def _with_sarif(result: CheckResult, check: CheckSettings, folder: Path, gate: Gate, source: Source) -> CheckResult:
     if (check.report is None and check.coverage is None) or result.not_configured is not None:
         return result
-    written = keep_sarif(result, folder, gate=gate, source=source)
+    written = keep_sarif(result, folder, gate=gate, commit=str(source.sha))
     return replace(result, kept=(*result.kept, written)) if written else result
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from delivery.check import CheckResult
 from delivery.gate import Gate
 from delivery.sarif import sarif_of
-from delivery.source import Source
 from tasks.shell import Redaction
 
 log = logging.getLogger("greenroom.kept")
@@ -56,9 +55,9 @@ def keep_again(kept: Sequence[str], folder: Path) -> tuple[str, ...] | None:
     return tuple(copies)
 
 
-def keep_sarif(result: CheckResult, folder: Path, *, gate: Gate, source: Source) -> str:
+def keep_sarif(result: CheckResult, folder: Path, *, gate: Gate, commit: str) -> str:
     """Where the answer lies as SARIF; its findings are without secrets already."""
-    text = json.dumps(sarif_of(result, gate, commit=str(source.sha)), indent=1)
+    text = json.dumps(sarif_of(result, gate, commit=commit), indent=1)
     if len(text) > LARGEST_KEPT:
         log.warning("The SARIF file of %s is larger than %d MB and is not kept", result.name, LARGEST_KEPT // 1024**2)
         return ""

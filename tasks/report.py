@@ -18,6 +18,7 @@ from tasks.markdown import length as _seconds
 from tasks.markdown import one_line as _text
 from tasks.markdown import table as _table
 from tasks.report_backup import backup_markdown
+from tasks.report_inspection import inspection_markdown
 from tasks.report_migrations import downgrade_markdown, migrations_markdown
 from tasks.report_release import overlap, released
 
@@ -64,6 +65,8 @@ def rollout_markdown(entries: Sequence[Entry], record: RolloutRecord) -> str:
         parts += ["## Backup", backup_markdown(record.id, kept)]
     if (taken_back := _finished(progress, StepKind.DOWNGRADE)) is not None:
         parts += ["## The way back of the schema", *downgrade_markdown(taken_back)]
+    if (inspected := _finished(progress, StepKind.INSPECT)) is not None:
+        parts += ["## Inspection", *inspection_markdown(inspected)]
     if both_up := overlap(entries):
         parts += ["## What it cost", both_up]
     parts += ["## What was released", *released(entries)]

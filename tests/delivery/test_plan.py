@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.environment import Capability, Proving, Traffic
+from delivery.environment import Capability, Environment, Proving, Traffic
 from delivery.errors import InvalidSettings
 from delivery.plan import Plan, StepKind, plan_rollout
 from tests.delivery.samples import ALL, a_plan, a_release, an_environment
@@ -39,6 +39,21 @@ def test_staging_loads_the_release_before_it_is_called_live() -> None:
     assert names(plan)[-4:] == ("load", "promote", "announce", "drain")
 
 
+def inspecting(**changes: object) -> Environment:
+    environment = an_environment(**changes)  # type: ignore[arg-type]
+    return replace(environment, prove=replace(environment.prove, inspect=True))
+
+
+def test_what_users_reach_is_inspected_once_green_has_every_user_and_before_it_is_called_live() -> None:
+    assert names(a_plan(environment=inspecting()))[-5:] == ("watch-100", "inspect", "promote", "announce", "drain")
+    loaded = a_plan(environment=inspecting(name="staging", steps=(100,), load=True))
+    assert names(loaded)[-5:] == ("load", "inspect", "promote", "announce", "drain")
+
+
+def test_going_back_waits_for_no_inspection() -> None:
+    assert "inspect" not in names(a_plan("1.0.0", blue="1.1.0", kind="rollback", environment=inspecting()))
+
+
 def test_what_an_application_does_not_have_is_not_in_its_plan() -> None:
     bare = replace(a_release(), migrations=None, smoke=(), hooks=(), load=None)
     plan = plan_rollout(bare, an_environment(steps=(100,), load=True), capabilities=ALL, blue=None)
@@ -64,7 +79,7 @@ def test_zero_seconds_of_watching_leave_no_step_behind() -> None:
     blue=st.sampled_from(["1.0.0", None]),
 )
 def test_every_plan_gives_users_only_after_checks_and_ends_with_all_of_them(inner: list[int], kind: str, blue: str | None) -> None:
-    environment = an_environment(steps=(*inner, 100), load=True)
+    environment = inspecting(steps=(*inner, 100), load=True)
     assert environment.problems() == ()
     plan = a_plan(blue=blue, kind=kind, environment=environment)  # type: ignore[arg-type]
     kinds = [step.kind for step in plan.forward]
@@ -76,7 +91,10 @@ def test_every_plan_gives_users_only_after_checks_and_ends_with_all_of_them(inne
     first_shift, promotion = kinds.index(StepKind.SHIFT), kinds.index(StepKind.PROMOTE)
     assert kinds.index(StepKind.LAUNCH) < kinds.index(StepKind.CHECK) < kinds.index(StepKind.SMOKE) < first_shift
     assert kinds.count(StepKind.PROMOTE) == 1
-    assert max(index for index, step in enumerate(kinds) if step in {StepKind.SHIFT, StepKind.WATCH, StepKind.LOAD}) < promotion
+    assert (
+        max(index for index, step in enumerate(kinds) if step in {StepKind.SHIFT, StepKind.WATCH, StepKind.LOAD, StepKind.INSPECT})
+        < promotion
+    )
     assert all(step.deadline_seconds > (step.seconds or 0) for step in (*plan.forward, *plan.back))
 
 
