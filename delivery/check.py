@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from delivery.scan import Finding, count_by_severity
+from delivery.scan import Finding, NotScanned, Scan, Scanned, count_by_severity
 from delivery.strict import STRICT
 
 
@@ -29,6 +29,10 @@ class CheckResult:
     report: str = ""
     not_configured: str | None = None
     kept: tuple[str, ...] = ()
+
+    @property
+    def scan(self) -> Scan:
+        return Scanned(self.findings) if self.not_scanned is None else NotScanned(self.not_scanned)
 
     @property
     def verdict(self) -> str:

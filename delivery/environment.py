@@ -307,8 +307,9 @@ class Environment:
             found.append(
                 "inspection.provoke: got true where people approve, expected it only where nobody does: users get no such requests"
             )
-        if self.go.soak_seconds and self.environment.after is None:
-            found.append("go.soak_seconds: got an environment that comes after none, expected environment.after")
+        for key in ("soak_seconds", "open_findings"):
+            if getattr(self.go, key) and self.environment.after is None:
+                found.append(f"go.{key}: got an environment that comes after none, expected environment.after")
         return tuple(found)
 
     def require_sound(self, *, file: str) -> "Environment":

@@ -8,6 +8,8 @@ from typing import Literal
 from delivery.application import STRICT
 from delivery.backup import RestoreTest
 from delivery.errors import InvalidSettings
+from delivery.gate import Decision
+from delivery.scan import Severity, worst_first
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Freeze:
 @dataclass(frozen=True)
 class GoSettings:
     """A release must have lived `soak_seconds` in the environment before; with `evidence` its signed chain must be whole; with
-    `backup_hours` the newest backup that was tried must have come back, no longer ago than that; nothing goes in a `freeze`. Kinds in
-    `not_for` are held up by none of these.
+    `backup_hours` the newest backup that was tried must have come back, no longer ago than that; with `open_findings` the inspection of
+    the environment before must have left nothing of that severity, or worse, that no waiver excuses today; nothing goes in a `freeze`.
+    Kinds in `not_for` are held up by none of these.
     """
 
     __pydantic_config__ = STRICT
@@ -41,6 +44,7 @@ class GoSettings:
     soak_seconds: float = 0.0
     evidence: bool = False
     backup_hours: float = 0.0
+    open_findings: Severity | None = None
     freeze: tuple[Freeze, ...] = ()
     not_for: tuple[Literal["hotfix"], ...] = ()
 
@@ -90,18 +94,36 @@ class Backups:
     tried: RestoreTest | None = None
 
 
+@dataclass(frozen=True)
+class Inspected:
+    """What the inspection of a release in the environment before comes to today; `decision` is None where it was not inspected."""
+
+    environment: str
+    decision: Decision | None = None
+
+
 def answers(
-    rules: GoSettings, kind: str, *, now: datetime, soak: Soak | None, broken: tuple[str, ...], backups: Backups | None = None
+    rules: GoSettings,
+    kind: str,
+    *,
+    now: datetime,
+    soak: Soak | None,
+    broken: tuple[str, ...],
+    backups: Backups | None = None,
+    inspected: Inspected | None = None,
 ) -> tuple[Answer, ...]:
-    """One answer per rule that the environment has. `broken` is what is wrong with the release's evidence; it and `backups` are looked at
-    where they count.
+    """One answer per rule that the environment has. `broken` is what is wrong with the release's evidence; it, `backups` and `inspected`
+    are looked at where they count.
     """
     if kind in rules.not_for:
         return (Answer("all rules", go=True, what=f"a {kind} is held up by none"),)
-    return tuple(_answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups()))
+    looked = inspected or Inspected("any environment")
+    return tuple(_answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups(), inspected=looked))
 
 
-def _answers(rules: GoSettings, *, now: datetime, soak: Soak | None, broken: tuple[str, ...], backups: Backups) -> Iterator[Answer]:
+def _answers(
+    rules: GoSettings, *, now: datetime, soak: Soak | None, broken: tuple[str, ...], backups: Backups, inspected: Inspected
+) -> Iterator[Answer]:
     if rules.soak_seconds:
         lasted = soak.lasted(now).total_seconds() if soak else 0.0
         where = (
@@ -112,6 +134,8 @@ def _answers(rules: GoSettings, *, now: datetime, soak: Soak | None, broken: tup
         yield Answer("evidence", not broken, "; ".join(broken[:3]) or "everything that was signed holds")
     if rules.backup_hours:
         yield _of_backups(backups, now=now, newest=timedelta(hours=rules.backup_hours))
+    if rules.open_findings:
+        yield _of_inspection(inspected, rules.open_findings)
     for freeze in rules.freeze:
         starts, ends = freeze.window
         if now < ends:
@@ -129,6 +153,19 @@ def _of_backups(backups: Backups, *, now: datetime, newest: timedelta) -> Answer
     age = now - tried.at
     hours = f"{age.total_seconds() / 3600:.1f} h ago, at most {newest.total_seconds() / 3600:g} h"
     return Answer("backup", tried.well and age <= newest, f"{tried.what} ({hours})")
+
+
+def _of_inspection(inspected: Inspected, severity: Severity) -> Answer:
+    decision, where = inspected.decision, inspected.environment
+    if decision is None:
+        return Answer("findings", go=False, what=f"it was not inspected in {where}")
+    if decision.blind:
+        return Answer("findings", go=False, what=f"it was not scanned in {where}: {decision.blind}")
+    if decision.stopping:
+        worst = worst_first(decision.stopping)[0]
+        more = f", and {len(decision.stopping) - 1} more" if decision.stopping[1:] else ""
+        return Answer("findings", go=False, what=f"{worst.severity} {worst.rule} is open in {where}: {worst.place} {worst.message}{more}")
+    return Answer("findings", go=True, what=f"nothing from {severity} on is open in {where}")
 
 
 def _moment(text: str) -> datetime | None:

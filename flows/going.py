@@ -1,11 +1,18 @@
 """An environment's go/no-go rules, asked about one request: when people are asked, and just before the first act."""
 
+from datetime import datetime
+
 from delivery.approval import PromotionRequest
-from delivery.go import Answer, Backups, Soak, answers
+from delivery.go import Answer, Backups, Inspected, Soak, answers
+from delivery.journal import Progress
+from delivery.plan import StepKind
+from delivery.scan import Severity
+from delivery.way_back import evidence_of
 from flows.assembly import House
 from flows.trust import policy_of
 from tasks.backup import backups_of
 from tasks.chain import examine
+from tasks.report_inspection import result_of
 
 
 def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
@@ -19,7 +26,24 @@ def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
         broken = tuple(f"{one.stage} {one.about}: {one.what}" for one in found if not one.well)
     soak = _soak(house, environment.environment.after, plan.release.id)
     backups = _backups(house, environment.name) if environment.go.backup_hours else None
-    return answers(environment.go, plan.kind, now=house.store.now(), soak=soak, broken=broken, backups=backups)
+    now, before = house.store.now(), environment.environment.after
+    inspected = _inspected(house, before, plan.release.id, environment.go.open_findings, now) if before else None
+    return answers(environment.go, plan.kind, now=now, soak=soak, broken=broken, backups=backups, inspected=inspected)
+
+
+def _inspected(house: House, before: str, release: str, severity: Severity | None, now: datetime) -> Inspected | None:
+    """What the newest rollout that brought it there found, by the waivers that the environment there has today."""
+    if severity is None:
+        return None
+    brought = (one for one in house.store.rollouts(environment=before, limit=500) if one.promoted_at and one.release == release)
+    if (newest := next(brought, None)) is None:
+        return Inspected(before)
+    progress = Progress.of(entry.event for entry in house.store.entries(newest.id))
+    evidence = evidence_of(progress, StepKind.INSPECT)
+    if evidence is None or (result := result_of(evidence)) is None:
+        return Inspected(before)
+    gate = house.environment(before).inspection.gate(now.date())
+    return Inspected(before, gate.decide(result.name, result.scan, fails_at=severity))
 
 
 def _backups(house: House, environment: str) -> Backups:

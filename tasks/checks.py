@@ -155,7 +155,7 @@ def check_once(  # noqa: PLR0913  as above
         found = findings(_lines_of(result), folder=source.path, directory=check.directory)
         told = f"{check.name} failed:" + "".join(f"\n  {line}" for line in found)
         raise CheckFailed.of(result, told, next_step=f"see {result.log}; {command}")
-    decision = gate.decide(check.name, _scan_of(result), fails_at=check.fails_at)
+    decision = gate.decide(check.name, result.scan, fails_at=check.fails_at)
     if decision.blind:
         way_out = f'make it possible ({command}), or excuse it for a time: a [[waiver]] of "not scanned" in greenroom.toml.'
         raise CheckFailed.of(result, f"{check.name} was not scanned: {decision.blind}.", next_step=way_out)
@@ -253,14 +253,10 @@ def _with(result: CheckResult, scan: Scan) -> CheckResult:
             return replace(result, findings=found)
 
 
-def _scan_of(result: CheckResult) -> Scan:
-    return Scanned(result.findings) if result.not_scanned is None else NotScanned(result.not_scanned)
-
-
 def _judged(result: CheckResult, check: CheckSettings, gate: Gate) -> CheckResult:
     if not _has_scan(result, check):
         return result
-    decision = gate.decide(check.name, _scan_of(result), fails_at=check.fails_at)
+    decision = gate.decide(check.name, result.scan, fails_at=check.fails_at)
     return replace(result, passed=decision.passes, waived=tuple(waiver.sentence() for waiver in decision.used))
 
 

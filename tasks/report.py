@@ -98,6 +98,8 @@ def evidence_markdown(plan: Plan, staging: Sequence[Entry], migrations: Admissio
     if staging:
         proven = [_cells(moment) for moment in timeline(staging)]
         parts += ["## What staging showed", _table(("time", "step", "took", "what"), proven)]
+        if (inspected := _finished(Progress.of(entry.event for entry in staging), StepKind.INSPECT)) is not None:
+            parts += inspection_markdown(inspected)
     parts += ["## What will happen", _list(_planned(step, environment) for step in plan.forward)]
     parts += [_way_back(plan)]
     return "\n\n".join(parts) + "\n"

@@ -1,6 +1,6 @@
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from delivery.check import CheckResult
 from delivery.environment import Environment, Identity
 from delivery.errors import DeliveryError
 from delivery.health import Counters
+from delivery.inspection_settings import InspectionSettings, InspectionWaiver
 from delivery.journal import Closed, Ending, Event, Evidence, Finished, Opened, Promoted, Started, TurnedBack
 from delivery.plan import Plan
 from delivery.release import Release
@@ -26,6 +27,10 @@ VALUES: list[Any] = [
     a_plan(blue=None),
     replace(a_plan(kind="hotfix"), request=7),
     an_environment(),
+    replace(
+        an_environment(),
+        inspection=InspectionSettings(waiver=(InspectionWaiver(rule="csp", reason="old", owner="Ann", until=date(2026, 5, 1)),)),
+    ),
     replace(an_environment(), trigger=(Trigger("cpu", 0.9, 300),), variables={"PUBLIC_URL": "https://ä.example"}),
     Counters({200: 4.0, 503: 1.0}, {0.1: 2.0, float("inf"): 5.0}),
     CheckResult("ruff", passed=False, seconds=0.5, tail=("a.py:1:1: F401",)),
@@ -108,6 +113,13 @@ def test_a_document_of_another_shape_is_refused(kind: type, document: Any, told:
     with pytest.raises(DeliveryError) as refused:
         from_document(kind, document)
     assert told in refused.value.what
+
+
+def test_the_plan_of_a_rollout_from_before_there_were_inspections_can_be_read() -> None:
+    plan = a_plan()
+    document = json.loads(canonical(plan))
+    del document["environment"]["inspection"], document["environment"]["prove"]["inspect"]
+    assert from_document(Plan, document) == plan
 
 
 @pytest.mark.parametrize("document", [{"event": "Exploded"}, {"step": "prepare", "attempt": 1}])

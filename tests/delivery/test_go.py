@@ -4,7 +4,9 @@ import pytest
 
 from delivery.backup import RestoreTest
 from delivery.environment import Environment, Identity
-from delivery.go import Answer, Backups, Freeze, GoSettings, Soak, answers
+from delivery.gate import Decision
+from delivery.go import Answer, Backups, Freeze, GoSettings, Inspected, Soak, answers
+from delivery.scan import Finding, Severity
 
 NOON = datetime(2026, 12, 24, 12, tzinfo=UTC)
 CHRISTMAS = Freeze("2026-12-24T13:00:00+01:00", "2026-12-27T08:00:00+01:00", "Christmas")
@@ -70,11 +72,38 @@ def test_a_freeze_that_cannot_be_meant_is_refused(starts: str, ends: str) -> Non
     assert [problem.partition(":")[0] for problem in GoSettings(freeze=(Freeze(starts, ends, "x"),)).problems()] == ["go.freeze[1]"]
 
 
-def test_soaking_needs_an_environment_before() -> None:
+def finding(severity: Severity, rule: str = "stack-trace") -> Finding:
+    return Finding("inspection", rule, severity, "GET /x", "shows a Python stack trace")
+
+
+@pytest.mark.parametrize(
+    ("inspected", "go", "told"),
+    [
+        (Inspected("staging", Decision()), True, "nothing from high on is open in staging"),
+        (Inspected("staging", Decision(tolerated=(finding(Severity.MEDIUM),))), True, "nothing from high on is open in staging"),
+        (
+            Inspected("staging", Decision(stopping=(finding(Severity.HIGH), finding(Severity.CRITICAL, "debug-page")))),
+            False,
+            "critical debug-page is open in staging: GET /x shows a Python stack trace, and 1 more",
+        ),
+        (Inspected("staging", Decision(blind="GET / answered 503")), False, "it was not scanned in staging: GET / answered 503"),
+        (Inspected("staging"), False, "it was not inspected in staging"),
+        (None, False, "it was not inspected in any environment"),
+    ],
+)
+def test_nothing_that_is_open_and_bad_enough_goes_on(inspected: Inspected | None, go: bool, told: str) -> None:  # noqa: FBT001
+    found = answers(GoSettings(open_findings=Severity.HIGH), "normal", now=NOON, soak=None, broken=(), inspected=inspected)
+    assert found == (Answer("findings", go=go, what=told),)
+    assert answers(GoSettings(), "normal", now=NOON, soak=None, broken=(), inspected=inspected) == ()
+
+
+def test_what_is_about_the_environment_before_needs_one() -> None:
     rules = GoSettings(soak_seconds=60)
     first = Environment(Identity("production", target="production"), go=rules)
     assert [problem.partition(":")[0] for problem in first.problems()] == ["go.soak_seconds"]
     assert Environment(Identity("production", target="production", after="staging"), go=rules).problems() == ()
+    inspected = Environment(Identity("production", target="production"), go=GoSettings(open_findings=Severity.HIGH))
+    assert [problem.partition(":")[0] for problem in inspected.problems()] == ["go.open_findings"]
     assert GoSettings(soak_seconds=-1).problems() == ("go.soak_seconds: got -1, expected 0 or more",)
 
 

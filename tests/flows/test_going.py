@@ -1,5 +1,6 @@
 """Go or no-go, as a request meets it."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from delivery.release import Release
 from flows.going import answers_for
 from flows.promote import ask, carry_out
 from flows.telling import Telling
+from tests.flawed_server import FlawedServer, flawed_server
 from tests.flows.conftest import Stage
 from tests.signing import AT
 
@@ -87,3 +89,60 @@ def test_a_release_whose_evidence_is_broken_is_no_go_where_that_counts(stage: St
     request = approved(stage, stage.on_staging("1.0.0"))
     assert [(answer.rule, answer.go) for answer in answers_for(stage.house, request)] == [("evidence", False)]
     require_no_go(stage, request, "NO GO, evidence: provenance api: nobody signed where it comes from")
+
+
+INSPECTS = '[inspection]\nfails_at = "critical"\n'
+WAIVER = """[[inspection.waiver]]
+rule = "stack-trace"
+reason = "the framework is replaced in spring"
+owner = "Ann"
+until = "{until}"
+"""
+
+
+@pytest.fixture
+def inspected(stage: Stage) -> Iterator[FlawedServer]:
+    """Staging has an address, is inspected there, and lets anything pass that is not critical; production takes nothing that is high."""
+    staging = stage.environments / "staging.toml"
+    staging.write_text(staging.read_text().replace("smoke = false", "smoke = false\ninspect = true") + INSPECTS)
+    rule(stage, '[go]\nopen_findings = "high"\n')
+    with flawed_server() as place:
+        stage.targets["staging"].public_url = place.url
+        yield place
+
+
+def waive(stage: Stage, *, days: int) -> None:
+    staging = stage.environments / "staging.toml"
+    until = stage.house.store.now().date() + timedelta(days=days)
+    staging.write_text(staging.read_text() + WAIVER.format(until=until))
+
+
+def test_a_release_without_open_findings_goes(stage: Stage, inspected: FlawedServer) -> None:
+    assert carried_out(stage, approved(stage, stage.on_staging("1.0.0"))).ending is Ending.LIVE
+    assert inspected.seen
+
+
+def test_a_high_finding_of_staging_is_a_no_for_production(stage: Stage, inspected: FlawedServer) -> None:
+    inspected.flaws.add("404 with traceback")
+    request = approved(stage, stage.on_staging("1.0.0"))
+    require_no_go(stage, request, "NO GO, findings: high stack-trace is open in staging: GET /")
+
+
+@pytest.mark.parametrize(("days", "go"), [(0, True), (-1, False)])
+def test_what_is_waived_today_is_not_open(stage: Stage, inspected: FlawedServer, days: int, go: bool) -> None:  # noqa: FBT001
+    inspected.flaws.add("404 with traceback")
+    request = approved(stage, stage.on_staging("1.0.0"))
+    waive(stage, days=days)
+    assert [answer.go for answer in answers_for(stage.house, request)] == [go]
+
+
+def test_a_medium_finding_and_what_was_mended_since_hold_nobody_up(stage: Stage, inspected: FlawedServer) -> None:
+    inspected.flaws.add("404 with traceback")
+    stage.on_staging("1.0.0")
+    inspected.flaws = {"docs"}
+    assert [answer.go for answer in answers_for(stage.house, approved(stage, stage.on_staging("1.1.0")))] == [True]
+
+
+def test_a_release_that_nobody_inspected_is_no_go_where_findings_count(stage: Stage) -> None:
+    rule(stage, '[go]\nopen_findings = "high"\n')
+    require_no_go(stage, approved(stage, stage.on_staging("1.0.0")), "NO GO, findings: it was not inspected in staging")

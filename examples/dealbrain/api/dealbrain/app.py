@@ -63,19 +63,36 @@ class Metrics:
         )
 
 
+# For every answer, since nothing here is a page; browsers pass over the last one
+# unless they came by https.
+SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
+)
+# The pages of the documentation, which development has, load scripts from elsewhere.
+NO_SCRIPTS = (
+    b"content-security-policy",
+    b"default-src 'none'; frame-ancestors 'none'",
+)
+
+
 class Edge:
     """Around every request: counts it, answers 500 for what nobody handled, says which
-    release answered, and `Connection: close` while the server is leaving.
+    release answered and what browsers may do with it, and `Connection: close` while
+    the server is leaving.
 
     Unhandled errors end here and not in the server, which would log them and then
     cut the connection under a proxy that is about to use it again.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, state: object, version: str
+        self, app: ASGIApp, metrics: Metrics, state: object, settings: Settings
     ) -> None:
         self._app, self._metrics, self._state = app, metrics, state
-        self._version = (b"x-release-version", version.encode())
+        policy = () if settings.is_development else (NO_SCRIPTS,)
+        version = (b"x-release-version", settings.version.encode())
+        self._headers = (version, *SAFE_HEADERS, *policy)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,7 +104,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = [*message.get("headers", []), self._version]
+                headers = [*message.get("headers", []), *self._headers]
                 if getattr(self._state, "leaving", False):
                     headers.append((b"connection", b"close"))
                 message["headers"] = headers
@@ -134,11 +151,19 @@ async def _pools(app: FastAPI) -> AsyncIterator[None]:
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings.read()
     metrics = Metrics()
-    app = FastAPI(title="Deal Brain", version=settings.version, lifespan=_pools)
+    documented = settings.is_development
+    app = FastAPI(
+        title="Deal Brain",
+        version=settings.version,
+        lifespan=_pools,
+        docs_url="/docs" if documented else None,
+        redoc_url="/redoc" if documented else None,
+        openapi_url="/openapi.json" if documented else None,
+    )
     app.state.settings = settings
     app.state.started = time.monotonic()
     app.state.leaving = False
-    app.add_middleware(Edge, metrics=metrics, state=app.state, version=settings.version)
+    app.add_middleware(Edge, metrics=metrics, state=app.state, settings=settings)
     app.include_router(health.router)
     app.include_router(listings.router)
     app.include_router(jobs_api.router)

@@ -23,6 +23,10 @@ class Settings:
     redis_url: str = field(repr=False)
     secret_key: str = field(repr=False)
 
+    @property
+    def is_development(self) -> bool:
+        return self.environment == "development"
+
     @classmethod
     def read(cls, variables: Mapping[str, str] = os.environ) -> "Settings":
         environment = variables.get("ENVIRONMENT", "development")

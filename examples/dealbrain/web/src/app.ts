@@ -1,6 +1,7 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
 
+import { SAFE_HEADERS } from './headers';
 import { renderPage, type Listing } from './page';
 import type { Settings } from './settings';
 import { Upstream } from './upstream';
@@ -44,6 +45,7 @@ export class App {
   private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.inFlight.add(response);
     response.setHeader('x-release-version', this.settings.version);
+    for (const [name, value] of Object.entries(SAFE_HEADERS)) response.setHeader(name, value);
     response.on('close', () => {
       this.inFlight.delete(response);
       // an answer that had begun before could not say so: its connection is idle now
@@ -91,7 +93,6 @@ function reply(response: ServerResponse, status: number, type: string, body: str
     'content-type': type,
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
-    'x-content-type-options': 'nosniff',
   });
   response.end(body);
 }

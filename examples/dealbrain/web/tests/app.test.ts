@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 
@@ -95,6 +96,30 @@ test('every answer says which release gave it', async () => {
   for (const path of ['/', '/healthz', '/nothing']) {
     expect((await ask(port, path)).headers['x-release-version']).toBe('1.2.3');
   }
+});
+
+test('every answer tells browsers to be careful', async () => {
+  for (const path of ['/', '/healthz', '/nothing', '/api/listings']) {
+    const { headers } = await ask(port, path);
+    expect(headers['content-security-policy']).toContain("frame-ancestors 'none'");
+    expect(headers['x-content-type-options']).toBe('nosniff');
+    expect(headers['referrer-policy']).toBe('no-referrer');
+    expect(headers['strict-transport-security']).toContain('max-age=31536000');
+  }
+});
+
+test("the page's own script is the one that may run", async () => {
+  const { headers, body } = await ask(port, '/');
+  const scripts = [...body.matchAll(/<script>([^]*?)<\/script>/g)].map(([, text]) => text ?? '');
+  expect(scripts).toHaveLength(1);
+  for (const text of scripts) {
+    const hash = createHash('sha256').update(text).digest('base64');
+    expect(headers['content-security-policy']).toContain(`script-src 'sha256-${hash}'`);
+  }
+});
+
+test('what is private is not here', async () => {
+  for (const path of ['/metrics', '/docs', '/openapi.json', '/.env']) expect((await ask(port, path)).status).toBe(404);
 });
 
 test('a write goes through to the API once, with its body', async () => {
