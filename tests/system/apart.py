@@ -39,7 +39,7 @@ def rename_a_column(repository: ApplicationRepository) -> None:
 
 
 class Apart:
-    """Releases of the API alone; `target` is an environment of the stand with the backing's database."""
+    """Releases of the API, or of more services; `target` is an environment of the stand with the backing's database."""
 
     def __init__(self, stand: Stand, name: str, backing: Backing, folder: Path) -> None:
         self.repository = ApplicationRepository.create(folder / "repository")
@@ -61,13 +61,16 @@ class Apart:
         )
         self.token = token(name)
 
-    def release(self, version: str, *, recorded: tuple[str, ...] = ()) -> Release:
+    def release(self, version: str, *, recorded: tuple[str, ...] = (), services: tuple[str, ...] = ("api",)) -> Release:
         """What is in the repository now, built, read and pushed. `recorded` is where the database stands."""
         work, bases = self._folder / "work", ensure_base_images()
         source = checkout.plain(str(self.repository.path), self.repository.commit(f"Release {version}"), work_dir=work)
         whole = load_application(Path(source.path) / "greenroom.toml")
         application: Application = replace(
-            whole, service=tuple(replace(one, replicas=1) for one in whole.service if one.name == "api"), smoke=whole.smoke[:1], hook=()
+            whole,
+            service=tuple(replace(one, replicas=1) for one in whole.service if one.name in services),
+            smoke=tuple(one for one in whole.smoke if one.service in services),
+            hook=(),
         )
         images = build_images(source, application, Semver.parse(version), work_dir=work, base_images=bases)
         environments = {"staging": Applied(recorded, {})} if recorded else {}
