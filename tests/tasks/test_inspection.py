@@ -18,7 +18,7 @@ from delivery.ports import Token
 from delivery.scan import Severity
 from tasks import encryption
 from tasks.inspection import inspect
-from tasks.report import rollout_markdown
+from tasks.report import evidence_markdown, rollout_markdown
 from tasks.report_inspection import result_of
 from tasks.scene import CANCELLED, Scene
 from tests.flawed_server import FLAWS, GOOD_HEADERS, Authority, FlawedServer, flawed_server
@@ -321,6 +321,15 @@ def test_a_sound_release_goes_live_after_it_was_inspected(world: tuple[World, Fl
     assert place.seen
     report = rollout_markdown(rollout.store.entries(rollout.rollouts[-1]), rollout.store.rollout(rollout.rollouts[-1]))
     assert "| inspection | passed | 0 | 0 | 0 | 0 |" in report
+
+
+def test_who_approves_for_production_sees_what_was_found(world: tuple[World, FlawedServer]) -> None:
+    rollout, place = world
+    place.flaws.add("tells its maker")
+    rollout.environment = staging(InspectionSettings())
+    assert rollout.roll_out(rollout.plan(GREEN)).ending is Ending.LIVE
+    asked = evidence_markdown(a_plan(GREEN, BLUE, rollout.target), rollout.store.entries(rollout.rollouts[-1]))
+    assert "| low | powered-by | GET / | tells what it is made with (x-powered-by) | do not send x-powered-by |" in asked
 
 
 def test_it_looks_while_every_user_is_with_green_and_blue_still_waits(world: tuple[World, FlawedServer]) -> None:
