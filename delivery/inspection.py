@@ -5,7 +5,7 @@ address is repeated in a finding: what lies open to everybody may be a secret.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -58,22 +58,23 @@ def scan_of(url: str, answers: Sequence[Answered | Silent], encryption: Encrypti
     return Scanned(tuple(dict.fromkeys(found)))
 
 
-def blind_spot(answers: Iterable[Answered | Silent]) -> str:
+def blind_spot(answers: Sequence[Answered | Silent]) -> str:
     """Why these answers do not tell enough, in one sentence; "" when each question was answered by the application."""
-    unasked: list[str] = []
-    looked = False
-    for answer in answers:
-        question = answer.question
-        if isinstance(answer, Silent):
-            refuses = answer.hung_up and question.aim in (Aim.TRACE, Aim.MALFORMED)
-            unasked += [] if refuses else [f"{question.place} was not answered ({answer.reason})"]
-        elif answer.status in _NOBODY_BEHIND or (answer.status >= 500 and question.aim in (Aim.PAGE, Aim.PRIVATE)):
-            unasked.append(f"{question.place} answered {answer.status}")
-        elif question.aim is Aim.PAGE and answer.status < 400:
-            looked = True
+    unasked = [told for answer in answers if (told := unanswered(answer))]
     if unasked:
         return unasked[0] + (f", and {len(unasked) - 1} more" if unasked[1:] else "")
-    return "" if looked else "no page of the application was answered with a page"
+    pages = (one for one in answers if isinstance(one, Answered) and one.question.aim is Aim.PAGE)
+    return "" if any(page.status < 400 for page in pages) else "no page of the application was answered with a page"
+
+
+def unanswered(answer: Answered | Silent) -> str:
+    """Why this is no answer of the application, in one sentence; "" when it is one. To hang up on a strange request is one, too."""
+    question = answer.question
+    if isinstance(answer, Silent):
+        refuses = answer.hung_up and question.aim in (Aim.TRACE, Aim.MALFORMED)
+        return "" if refuses else f"{question.place} was not answered ({answer.reason})"
+    is_broken = answer.status >= 500 and question.aim in (Aim.PAGE, Aim.PRIVATE)
+    return f"{question.place} answered {answer.status}" if is_broken or answer.status in _NOBODY_BEHIND else ""
 
 
 def is_own_network(url: str) -> bool:

@@ -20,6 +20,7 @@ FOLDERS = ("/static/", "/assets/", "/uploads/", "/files/", "/backup/")
 STRANGER = "https://stranger.invalid"
 MARK = "greenroom-inspection"
 NO_SUCH_PAGE = f"{MARK}-no-such-page"
+_LONGEST_PATH = 2000
 _REDIRECTS = (301, 302, 303, 307, 308)
 _SCRIPT = re.compile(r"""<script\b[^>]{0,200}?\bsrc\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
 
@@ -151,9 +152,9 @@ def maps_of(answers: Iterable[Answered | Silent], url: str) -> tuple[Question, .
     for answer in answers:
         if isinstance(answer, Answered) and answer.question.aim is Aim.PAGE and answer.is_html:
             for source in _SCRIPT.findall(answer.body):
-                goal = urlsplit(urljoin(urljoin(url, answer.question.path), source))
-                if (goal.scheme, goal.netloc) == urlsplit(url)[:2]:
-                    found[f"{goal.path}.map"] = None
+                path = _own_path(source, url=url, at=answer.question.path)
+                if path is not None:
+                    found[f"{path.partition('?')[0]}.map"] = None
     return tuple(Question("GET", path, Aim.MAP) for path in found)[:MOST_MAPS]
 
 
@@ -163,11 +164,20 @@ def next_hop(question: Question, status: int, location: str | None, *, url: str,
     """
     if status not in _REDIRECTS or not location or question.aim not in (Aim.PAGE, Aim.PRIVATE, Aim.FOLDER):
         return None
-    goal = urlsplit(urljoin(urljoin(url, at), location))
-    here = urlsplit(url)
-    if (goal.scheme, goal.netloc) != (here.scheme, here.netloc):
+    path = _own_path(location, url=url, at=at)
+    if path is None or (question.aim is not Aim.PAGE and not path.startswith(f"{question.path.rstrip('/')}/")):
         return None
-    path = goal.path or "/"
-    if question.aim is not Aim.PAGE and not path.startswith(f"{question.path.rstrip('/')}/"):
+    return path
+
+
+def _own_path(reference: str, *, url: str, at: str) -> str | None:
+    """Where a reference of the page `at` leads, as a path with its query; None to another origin, and where no request could be made of it,
+    since what a page says may be anything.
+    """
+    try:
+        goal, here = urlsplit(urljoin(urljoin(url, at), reference)), urlsplit(url)
+    except ValueError:
         return None
-    return f"{path}?{goal.query}" if goal.query else path
+    path = f"{goal.path or '/'}?{goal.query}" if goal.query else goal.path or "/"
+    is_sound = (goal.scheme, goal.netloc) == (here.scheme, here.netloc) and not path.startswith("//")
+    return path if is_sound and len(path) <= _LONGEST_PATH and all("!" <= one <= "~" for one in path) else None

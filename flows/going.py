@@ -32,18 +32,16 @@ def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
 
 
 def _inspected(house: House, before: str, release: str, severity: Severity | None, now: datetime) -> Inspected | None:
-    """What the newest rollout that brought it there found, by the waivers that the environment there has today."""
+    """What the newest inspection of it there found, by the waivers that the environment there has today."""
     if severity is None:
         return None
-    brought = (one for one in house.store.rollouts(environment=before, limit=500) if one.promoted_at and one.release == release)
-    if (newest := next(brought, None)) is None:
-        return Inspected(before)
-    progress = Progress.of(entry.event for entry in house.store.entries(newest.id))
-    evidence = evidence_of(progress, StepKind.INSPECT)
-    if evidence is None or (result := result_of(evidence)) is None:
-        return Inspected(before)
     gate = house.environment(before).inspection.gate(now.date())
-    return Inspected(before, gate.decide(result.name, result.scan, fails_at=severity))
+    brought = (one.id for one in house.store.rollouts(environment=before, limit=500) if one.promoted_at and one.release == release)
+    for rollout in brought:  # the newest first; one that went back to it has inspected nothing
+        evidence = evidence_of(Progress.of(entry.event for entry in house.store.entries(rollout)), StepKind.INSPECT)
+        if evidence is not None and (result := result_of(evidence)) is not None:
+            return Inspected(before, gate.decide(result.name, result.scan, fails_at=severity))
+    return Inspected(before)
 
 
 def _backups(house: House, environment: str) -> Backups:

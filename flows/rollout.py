@@ -27,6 +27,7 @@ from flows.telling import Notices, RunView, Telling, this_run, this_run_was_aske
 from flows.trust import require_may_begin, require_may_go_live
 from tasks.lease import LeaseKeeper
 from tasks.report import rollout_markdown, rollout_rows
+from tasks.report_inspection import inspection_rows
 from tasks.report_page import keep_page
 from tasks.retry import in_prefect_run
 from tasks.rollout import (
@@ -339,3 +340,5 @@ class _News:
         record, entries = self._house.store.rollout(self._rollout), self._house.store.entries(self._rollout)
         self._view.document(f"{self._rollout}-report", rollout_markdown(entries, record), description=record.message or "")
         self._view.table(f"{self._rollout}-steps", rollout_rows(entries), description=f"The steps of {self._rollout}")
+        if rows := inspection_rows(entries):
+            self._view.table(f"{self._rollout}-checks", rows, description=f"What strangers saw during {self._rollout}")

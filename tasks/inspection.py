@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -13,7 +14,7 @@ import httpx
 from delivery.check import CheckResult
 from delivery.errors import TransientError
 from delivery.gate import Gate
-from delivery.inspection import blind_spot, scan_of
+from delivery.inspection import scan_of, unanswered
 from delivery.inspection_questions import (
     MOST_PAGES,
     MOST_REQUESTS,
@@ -98,7 +99,7 @@ def _look(step: Step, scene: Scene) -> tuple[Scan, int]:
                 left = f"{len(questions)} questions were left after {len(answers)} answers and {step.deadline_seconds:g} s"
                 return NotScanned(left), len(answers)
             answers.append(answer := _asked(client, url, questions.pop(0)))
-            if isinstance(answer, Silent) and blind_spot((answer,)):
+            if isinstance(answer, Silent) and unanswered(answer):
                 break  # the answer is "not scanned" already; whoever does not answer is not asked a hundred times
             if not questions and environment.provokes:
                 known = {one.question for one in answers}
@@ -111,8 +112,9 @@ def _client(*, trusts_any: bool) -> httpx.Client:
     context = ssl.create_default_context()
     if trusts_any:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    nobody = CookieJar(DefaultCookiePolicy(allowed_domains=[]))  # a stranger each time
     headers = {"user-agent": "greenroom-inspection", "accept": "text/html,application/json;q=0.9,*/*;q=0.8"}
-    return httpx.Client(verify=context, timeout=TIMEOUT_SECONDS, trust_env=False, follow_redirects=False, headers=headers)
+    return httpx.Client(verify=context, timeout=TIMEOUT_SECONDS, trust_env=False, follow_redirects=False, headers=headers, cookies=nobody)
 
 
 def _asked(client: httpx.Client, url: str, question: Question) -> Answered | Silent:
@@ -140,7 +142,7 @@ def _once(client: httpx.Client, url: str, question: Question) -> Answered | Sile
         return QUICK.call(get)
     except TransientError as silent:
         return Silent(question, silent.what, hung_up=isinstance(silent.__cause__, _HANG_UPS))
-    except httpx.HTTPError as broken:  # an answer that cannot be read is none
+    except (httpx.HTTPError, httpx.InvalidURL) as broken:  # an answer that cannot be read is none
         return Silent(question, type(broken).__name__)
 
 

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pydantic import TypeAdapter, ValidationError
 
 from delivery.check import CheckResult
-from delivery.journal import Evidence
+from delivery.journal import Entry, Evidence, Progress
+from delivery.plan import StepKind
+from delivery.way_back import evidence_of
 from tasks.markdown import one_line as _text
 from tasks.markdown import table as _table
 from tasks.report_checks import check_rows
@@ -25,6 +27,13 @@ def result_of(evidence: Evidence) -> CheckResult | None:
         return _RESULT.validate_python(evidence.facts.get("check"))
     except ValidationError:
         return None
+
+
+def inspection_rows(entries: Sequence[Entry]) -> list[dict[str, str]]:
+    """The rollout's row in the table of checks; none where nothing was inspected."""
+    evidence = evidence_of(Progress.of(entry.event for entry in entries), StepKind.INSPECT)
+    result = result_of(evidence) if evidence is not None else None
+    return check_rows((result,), {}) if result is not None else []
 
 
 def inspection_markdown(evidence: Evidence) -> tuple[str, ...]:

@@ -54,12 +54,13 @@ FLAWS = {
 
 @dataclass
 class FlawedServer:
-    """`flaws` may change while it serves. `seen` are the requests that arrived, as `METHOD path`."""
+    """`flaws` may change while it serves. `seen` are the requests so far, as `METHOD path`; `recognised` how many brought a cookie."""
 
     url: str = ""
     flaws: set[str] = field(default_factory=set)
     seen: list[str] = field(default_factory=list)
     without: set[str] = field(default_factory=set)
+    recognised: int = 0
 
     def headers(self) -> dict[str, str]:
         found = {name: value for name, value in GOOD_HEADERS.items() if name not in self.without}
@@ -89,6 +90,8 @@ class FlawedServer:
     def answer(self, method: str, path: str, origin: str | None, echo: str) -> tuple[int, dict[str, str], str]:  # noqa: C901, PLR0911, PLR0912  one arm per flaw
         flaws, plain, (bare, _, query) = self.flaws, {"Content-Type": "text/plain"}, path.partition("?")
         shares = {"Access-Control-Allow-Origin": origin or "", "Access-Control-Allow-Credentials": "true"} if origin else {}
+        if method == "TRACE" and "hangs up on strange methods" in flaws:
+            return 0, {}, ""
         if method == "TRACE":
             return (200, {"Content-Type": "message/http"}, echo) if "traces" in flaws else (405, plain, "no")
         if method == "OPTIONS":
@@ -150,6 +153,7 @@ def flawed_server(*flaws: str, tls: ssl.SSLContext | None = None) -> Iterator[Fl
 
         def answer(self) -> None:
             place.seen.append(f"{self.command} {self.path}")
+            place.recognised += "Cookie" in self.headers
             status, headers, body = place.answer(self.command, self.path, self.headers.get("Origin"), str(self.headers))
             if not status:
                 self.close_connection = True

@@ -1,8 +1,9 @@
 from dataclasses import replace
 from datetime import date
+from urllib.parse import urljoin, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from delivery.application import Exposition, Service, Smoke
@@ -344,6 +345,19 @@ def test_redirects_lead_to_the_same_place_or_nowhere(aim: Aim, path: str, locati
 def test_the_maps_of_a_page_s_own_scripts_are_looked_for() -> None:
     body = "<script src=/app.js></script><script defer src='lib/x.js?v=1'></script><script src='https://cdn.example/y.js'></script><script>1</script>"
     assert [one.path for one in maps_of([page(body=body)], PUBLIC)] == ["/app.js.map", "/lib/x.js.map"]
+
+
+@given(st.text(), st.sampled_from([Aim.PAGE, Aim.PRIVATE]))
+@example("http://[", Aim.PAGE)
+@example("/\x00", Aim.PAGE)
+@example("////elsewhere.example", Aim.PAGE)
+def test_whatever_a_page_refers_to_it_leads_to_the_same_origin_or_nowhere(reference: str, aim: Aim) -> None:
+    hop = next_hop(Question("GET", "/", aim), 302, reference, url=PUBLIC, at="/")
+    maps = maps_of([page(body=f"<script src='{reference}'></script>")], PUBLIC)
+    for path in (*([hop] if hop else []), *(one.path for one in maps)):
+        assert urlsplit(urljoin(PUBLIC, path)).netloc == "deals.example"
+        assert path.isascii()
+        assert path.isprintable()
 
 
 # ---- settings

@@ -8,6 +8,7 @@ import pytest
 
 from blocks.journal import SqlJournal
 from blocks.settings import settings
+from delivery.environment import Kind
 from delivery.errors import TransientError
 from delivery.plan import plan_rollout
 from delivery.record import RolloutRecord
@@ -69,11 +70,11 @@ class Stage:
     def production(self) -> SimulatedTarget:
         return self.targets["production"]
 
-    def bring(self, release: Release, environment: str, **changes: object) -> RolloutRecord:
+    def bring(self, release: Release, environment: str, kind: Kind = "normal", **changes: object) -> RolloutRecord:
         """A rollout as the pipeline or promote carries one out."""
         policy = self.house.environment(environment)
         live = self.house.store.live(environment)
-        plan = plan_rollout(release, policy, capabilities=self.targets[environment].capabilities, blue=live)
+        plan = plan_rollout(release, policy, capabilities=self.targets[environment].capabilities, blue=live, kind=kind)
         with Telling() as telling:
             return run_rollout(self.house, plan, by="a test", telling=telling, **changes)  # type: ignore[arg-type]
 

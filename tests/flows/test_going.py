@@ -143,6 +143,15 @@ def test_a_medium_finding_and_what_was_mended_since_hold_nobody_up(stage: Stage,
     assert [answer.go for answer in answers_for(stage.house, approved(stage, stage.on_staging("1.1.0")))] == [True]
 
 
+def test_what_went_back_to_a_release_does_not_make_its_inspection_forgotten(stage: Stage, inspected: FlawedServer) -> None:
+    first = stage.on_staging("1.0.0")
+    stage.on_staging("1.1.0")
+    stage.bring(first, "staging", kind="rollback")
+    asked = len(inspected.seen)
+    assert [answer.go for answer in answers_for(stage.house, approved(stage, first))] == [True]
+    assert len(inspected.seen) == asked
+
+
 def test_a_release_that_nobody_inspected_is_no_go_where_findings_count(stage: Stage) -> None:
     rule(stage, '[go]\nopen_findings = "high"\n')
     require_no_go(stage, approved(stage, stage.on_staging("1.0.0")), "NO GO, findings: it was not inspected in staging")

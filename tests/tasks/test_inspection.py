@@ -128,6 +128,20 @@ def test_what_was_not_answered_is_not_scanned_and_fails_by_name(flaws: list[str]
     assert result.verdict == "NOT SCANNED"
 
 
+def test_who_hangs_up_on_strange_methods_is_asked_everything_else(tmp_path: Path) -> None:
+    with flawed_server("hangs up on strange methods") as place:
+        evidence = inspected(place.url, tmp_path)
+    assert evidence.well, evidence.summary
+    assert {"TRACE /", "TRACE /health", "GET /.env"} <= {*place.seen}
+
+
+def test_each_question_is_asked_by_a_stranger(tmp_path: Path) -> None:
+    with flawed_server("login for everything") as place, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(GOOD_HEADERS, "Set-Cookie", "session=1; HttpOnly; SameSite=Lax")
+        inspected(place.url, tmp_path)
+    assert place.recognised == 0
+
+
 def test_nobody_at_the_address_is_not_scanned(tmp_path: Path) -> None:
     with flawed_server() as place:
         url = place.url
@@ -265,6 +279,8 @@ def test_a_waiver_that_has_run_out_fails_even_when_nothing_is_found(flaws: list[
     with flawed_server(*flaws) as place:
         evidence = inspected(place.url, tmp_path, waived("private-path", until=date(2026, 1, 1)))
     assert not evidence.well
+    assert (result := result_of(evidence)) is not None
+    assert result.verdict == "FAILED"
     assert "private-path" in evidence.summary
     if not flaws:
         assert "ran out on 2026-01-01" in evidence.summary
