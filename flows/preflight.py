@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from delivery.links import Stage
 from delivery.plan import StepKind
 from delivery.preflight import Item, failing, judge_scans, judge_tests, sentence
 from delivery.release import Release
+from delivery.scan import Severity
 from flows.assembly import House, open_house
 from flows.examination import examine_environment, examine_signing_key
 from flows.messages import in_one_message
@@ -23,6 +24,7 @@ from flows.telling import leave_artifact, this_run
 from flows.trust import policy_of
 from tasks.backup import backups_of
 from tasks.chain import signed_facts
+from tasks.report_inspection import result_of
 
 HOME = Path(__file__).resolve().parents[1]
 RUNBOOKS = ("live", "rolled-back", "untouched", "needs-human")
@@ -77,7 +79,7 @@ class _Checklist:
             ("rollback plan", self._rollback),
             ("team trained", self._team),
             ("runbooks", self._runbooks),
-            ("security scan clean", lambda name: judge_scans(name, self._signed)),
+            ("security scan clean", self._scans),
             ("performance baseline", self._baseline),
         )
         for name, question in questions:
@@ -137,6 +139,23 @@ class _Checklist:
         if self._release and self._release.migrations is None:
             return Item(name, "pass", f"{self._release.id} carries none")
         return self._shown(name, StepKind.MIGRATE, "bring the release there; `prove.clone = true` tries migrations on a copy first.")
+
+    def _scans(self, name: str) -> Item:
+        """Of what was built and, where that is inspected, of what ran; there too a waiver makes nothing clean."""
+        built, before = judge_scans(name, self._signed), self.environment.environment.after
+        places = (self.environment, *([self.house.environment(before)] if before else []))
+        if built.verdict == "fail" or self._release is None or not any(place.prove.inspect for place in places):
+            return built
+        found = self._newest(self._release, StepKind.INSPECT)
+        result = result_of(found[1]) if found else None
+        if found is None or result is None:
+            told = f"{self._release.id} was never inspected in {' nor in '.join(place.name for place in places)}"
+            return Item(name, "fail", told, "bring the release there.")
+        is_clean = result.not_scanned is None and not any(one.severity.reaches(Severity.HIGH) for one in result.findings)
+        told = f"{found[0]}: {found[1].summary}"
+        if not is_clean or not found[1].well:
+            return Item(name, "fail", told, "mend what strangers see, and release again.")
+        return replace(built, evidence=f"{built.evidence}; {told}")
 
     def _baseline(self, name: str) -> Item:
         if self._release and self._release.load is None:

@@ -20,6 +20,7 @@ from flows.assembly import blocks_from
 from flows.preflight import go_through, preflight
 from flows.promote import plan_for
 from flows.signing import sign_tests
+from tests.flawed_server import flawed_server
 from tests.flows.conftest import Stage
 from tests.prefect_stage import prefect_server
 from tests.signing import AT, Keyring
@@ -141,6 +142,30 @@ def test_checks_count_when_a_trusted_key_signed_what_they_said(stage: Stage) -> 
     sign_tests(stage.house, release, CHECKS, None)
     items = asked(stage)
     assert [items[name].verdict for name in ("tests pass", "security scan clean")] == ["pass", "pass"]
+
+
+@pytest.mark.parametrize(
+    ("flaws", "verdict", "told"),
+    [
+        ((), "cannot tell", "staging-1: inspection: "),
+        (("docs",), "cannot tell", "1 medium found"),
+        (("404 with traceback",), "fail", "high found, 1 waived"),
+    ],
+)
+def test_a_scan_is_clean_when_strangers_saw_nothing_high_either(
+    stage: Stage, edit_environment: Callable[[str, str, str], None], flaws: tuple[str, ...], verdict: str, told: str
+) -> None:
+    until = stage.house.store.now().date() + timedelta(days=1)
+    waiver = f'[[inspection.waiver]]\nrule = "stack-trace"\nreason = "old"\nowner = "Ann"\nuntil = "{until}"\n'
+    edit_environment("staging", "smoke = false", f'smoke = false\ninspect = true\n[inspection]\nfails_at = "high"\n{waiver}')
+    older = stage.published("0.9.0")
+    assert asked(stage)["security scan clean"].evidence == f"{older.id} was never inspected in production nor in staging"
+    with flawed_server(*flaws) as place:
+        stage.targets["staging"].public_url = place.url
+        stage.on_staging("1.0.0")
+    item = asked(stage)["security scan clean"]
+    assert item.verdict == verdict  # without a signed build nobody can tell of that half
+    assert told in item.evidence
 
 
 def test_the_command_shows_every_item_and_ends_with_1_when_one_fails(
