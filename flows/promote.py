@@ -144,7 +144,7 @@ class ApprovalForm(RunInput):
         Field(description="Write approve or reject."),
         WithJsonSchema({"type": "string", "pattern": "^(approve|reject)$"}),
     ]
-    approver: Annotated[str, Field(min_length=1, max_length=100, description="Your name, as it is kept in the journal.")]
+    approver: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S", description="Your name, as it is kept in the journal.")]
     reason: Annotated[str, Field(max_length=500, description="Why, in one sentence.")] = ""
     channel: Annotated[Literal["ui", "cli", "api"], Field(description="Where this answer comes from.")] = "ui"
 

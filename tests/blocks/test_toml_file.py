@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.toml_file import key_lines
+from blocks.toml_text import key_lines
 
 
 def test_lines_are_found_around_everything_that_spans_lines() -> None:
