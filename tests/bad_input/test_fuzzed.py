@@ -176,13 +176,13 @@ def test_an_environment_is_a_name_of_a_file_and_never_a_path(tmp_path: Path, nam
 @pytest.mark.parametrize("hostile", ["v9.9.9$(touch${IFS}marker)", "v9.9.9;touch", "`touch-marker`", "{{7}}", "v9.9.٩", "-x", "é"])
 def test_tags_branches_and_subjects_of_a_commit_are_words_and_nothing_is_run(tmp_path: Path, hostile: str) -> None:
     repository = Repository(tmp_path / "repository")
-    sha = repository.commit(f"--help $(touch {tmp_path}/marker) `touch {tmp_path}/marker` {hostile} {{{{ x }}}}", app_py="a = 1\n")
+    sha = repository.commit(f"{hostile} $(touch {tmp_path}/marker) `touch {tmp_path}/marker`", app_py="a = 1\n")
     repository.tag("v1.0.0")
     repository.git("update-ref", f"refs/tags/{hostile}", "HEAD")
     repository.git("update-ref", f"refs/heads/{hostile}", "HEAD")
     source = checkout.plain(str(repository.path), sha, work_dir=tmp_path / "work")
     assert source.last_tag == Semver(1, 0, 0)
-    assert hostile in source.commits[0] or source.commits == ()
+    assert source.commits[0].startswith(hostile)
     assert list(tmp_path.rglob("marker*")) == []
 
 
