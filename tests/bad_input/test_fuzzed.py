@@ -150,14 +150,15 @@ def spoken(parsed: object) -> None:
 
 @given(NASTY)
 @example("1.2.3\n")
-@example("v1.2.٣")
+@example("1٣.2.3")
+@example("1.2.1٣")
 @example("1.2.3-" + "9" * 5000)
 @example("a" * 40 + "\n")
 @example("127.0.0.1:5000/x@sha256:" + "0" * 64 + "\n")
 def test_a_parsed_name_holds_nothing_that_a_shell_a_template_or_a_tag_would_read(text: str) -> None:
     for parse in (Semver.parse, Sha, ImageRef.parse):
         refused = refusal_of(lambda parse=parse: spoken(parse(text)))
-        assert refused is None or len(str(refused)) < 600
+        assert len(str(refused)) < 600 if refused else set(text) <= PLAIN and len(text) < 300
     for kind in (CommitId, VersionText, ReleaseId, EnvironmentName, RolloutId):
         with contextlib.suppress(ValidationError):
             spoken(TypeAdapter(kind).validate_python(text))

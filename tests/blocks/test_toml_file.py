@@ -62,6 +62,10 @@ o = 2
     }
 
 
+def test_keys_are_spelled_as_toml_spells_them() -> None:
+    assert dict(key_lines("\"\\U00000041\" = 1\n# \u2028 [no table]\n'a\\b' = 2\n")) == {("A",): 1, ("a\\b",): 3}
+
+
 @given(st.text(alphabet="ab=[]{}\"'#.\\\n 1,", max_size=60))
 def test_every_line_that_is_found_leads_to_a_value(text: str) -> None:
     try:
