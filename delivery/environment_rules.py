@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from urllib.parse import unquote, urlsplit
 
 from delivery.application import STRICT, Service
@@ -182,8 +183,10 @@ def _weakness_of(value: str) -> str:
         return f"got {len(data)} bytes, expected {LEAST_KEY_BYTES} or more"
     counts = Counter(data)
     bits = -sum(count * math.log2(count / len(data)) for count in counts.values())
-    if len(counts) < _LEAST_CHARACTERS or bits < LEAST_KEY_BITS or value in (value + value)[1:-1]:
-        return "got few different characters, or the same over and over, expected what chance makes"
+    triples = {data[at : at + 3] for at in range(len(data) - 2)}
+    steps = [abs(after - before) <= 1 for before, after in pairwise(data)]
+    if len(counts) < _LEAST_CHARACTERS or bits < LEAST_KEY_BITS or 5 * len(triples) < 3 * len(data) or 3 * sum(steps) > 2 * len(steps):
+        return "got few different characters, a row, or the same over and over, expected what chance makes"
     return "got words that everybody tries first, expected what chance makes" if _GUESSED.search(value) else ""
 
 
