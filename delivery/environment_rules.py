@@ -19,8 +19,7 @@ from delivery.literal_secrets import has_secret_shape, is_secret_name
 
 LEAST_KEY_BYTES = 32
 # By Shannon's measure over the key's own characters: 32 hexadecimal digits by chance have about 115 bits.
-LEAST_KEY_BITS = 90.0
-_LEAST_CHARACTERS = 10
+LEAST_KEY_BITS = 80.0
 _SHORTEST_SHARED = 6  # shorter values are alike by chance
 
 _OFF = frozenset(("", "0", "false", "no", "off", "n", "f", "none", "disabled"))
@@ -181,11 +180,10 @@ def _weakness_of(value: str) -> str:
     data = value.encode()
     if len(data) < LEAST_KEY_BYTES:
         return f"got {len(data)} bytes, expected {LEAST_KEY_BYTES} or more"
-    counts = Counter(data)
-    bits = -sum(count * math.log2(count / len(data)) for count in counts.values())
+    bits = -sum(count * math.log2(count / len(data)) for count in Counter(data).values())
     triples = {data[at : at + 3] for at in range(len(data) - 2)}
     steps = [abs(after - before) <= 1 for before, after in pairwise(data)]
-    if len(counts) < _LEAST_CHARACTERS or bits < LEAST_KEY_BITS or 5 * len(triples) < 3 * len(data) or 3 * sum(steps) > 2 * len(steps):
+    if bits < LEAST_KEY_BITS or 5 * len(triples) < 3 * len(data) or 3 * sum(steps) > 2 * len(steps):
         return "got few different characters, a row, or the same over and over, expected what chance makes"
     return "got words that everybody tries first, expected what chance makes" if _GUESSED.search(value) else ""
 
