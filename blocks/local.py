@@ -12,6 +12,7 @@ from prefect.blocks.core import Block
 from pydantic import ValidationError
 
 from blocks.git import GitCredential
+from blocks.keyless import KeylessSigning
 from blocks.metrics import TraefikMetrics
 from blocks.notifier import SlackNotifier
 from blocks.prometheus import PrometheusMetrics
@@ -32,6 +33,7 @@ BLOCK_TYPES: tuple[type[Block], ...] = (
     GitCredential,
     ToolToken,
     SigningKey,
+    KeylessSigning,
     OciRegistry,
     TraefikMetrics,
     PrometheusMetrics,

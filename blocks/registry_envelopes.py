@@ -1,8 +1,9 @@
 """Signed envelopes beside an image in an OCI registry.
 
-Each is there twice: as a referrer of the image (OCI 1.1; where the registry has no referrers API, in the index that clients keep for it
-under the tag `sha256-<digest>`), and as a layer of the manifest under the tag `sha256-<digest>.att`, where `cosign verify-attestation`
-looks. What is read is only looked at for its digest; who signed it is the reader's question.
+Each is a referrer of the image (OCI 1.1; where the registry has no referrers API, in the index that clients keep for it under the tag
+`sha256-<digest>`): there cosign 3 looks for a Sigstore bundle. One that a key signed is there twice, also as a layer of the manifest under
+the tag `sha256-<digest>.att`, where `cosign verify-attestation --key` looks. What is read is only looked at for its digest; who signed it
+is the reader's question.
 """
 
 import hashlib
@@ -14,12 +15,14 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from delivery.dsse import LARGEST_ENVELOPE
+from delivery.dsse import LARGEST_ENVELOPE, is_bundle
 from delivery.errors import DeliveryError
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 DSSE = "application/vnd.dsse.envelope.v1+json"
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+_KINDS = frozenset({DSSE, BUNDLE})
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _EMPTY = "application/vnd.oci.empty.v1+json"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -43,17 +46,19 @@ class Envelopes:
         self._tag = digest.replace(":", "-")
 
     def put(self, envelope: bytes, *, predicate_type: str) -> None:
-        layer = {"mediaType": DSSE, "digest": self._blob(envelope), "size": len(envelope)}
+        kind = BUNDLE if is_bundle(json.loads(envelope)) else DSSE
+        layer: dict[str, Any] = {"mediaType": kind, "digest": self._blob(envelope), "size": len(envelope)}
         layer["annotations"] = {"dev.cosignproject.cosign/signature": "", "predicateType": predicate_type}
         self._put_referrer(layer, predicate_type)
-        self._put_attestation(layer)
+        if kind == DSSE:
+            self._put_attestation(layer)
 
     def all(self) -> Sequence[bytes]:
         """Each envelope once, the newest first as far as the registry keeps an order; a flood of others does not hide it."""
         found: dict[str, bytes] = {}
         for layer in (*reversed(self._layers_at(f"{self._tag}.att")), *self._referred()):
             digest = str(layer.get("digest"))
-            if layer.get("mediaType") == DSSE and digest not in found and len(found) < MOST_ENVELOPES and _is_small(layer):
+            if layer.get("mediaType") in _KINDS and digest not in found and len(found) < MOST_ENVELOPES and _is_small(layer):
                 found[digest] = self._get_blob(digest)
         return tuple(found.values())
 
@@ -61,7 +66,7 @@ class Envelopes:
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
-            "artifactType": DSSE,
+            "artifactType": layer["mediaType"],
             "config": {"mediaType": _EMPTY, "digest": self._blob(b"{}"), "size": 2},
             "layers": [layer],
             "subject": self._subject(),
@@ -76,7 +81,7 @@ class Envelopes:
             "mediaType": MANIFEST,
             "digest": digest,
             "size": len(data),
-            "artifactType": DSSE,
+            "artifactType": layer["mediaType"],
             "annotations": manifest["annotations"],
         }
         index = self._get_json(self._tag, INDEX) or {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
@@ -103,7 +108,7 @@ class Envelopes:
         """The layers of every referrer that is an envelope."""
         answer = self._session.ask("GET", f"/v2/{self._repository}/referrers/{self._digest}", headers={"Accept": INDEX})
         index = self._get_json(self._tag, INDEX) if answer.status_code == httpx.codes.NOT_FOUND else self._document(answer, "referrers")
-        envelopes = [entry for entry in _tables(index or {}, "manifests") if entry.get("artifactType") == DSSE]
+        envelopes = [entry for entry in _tables(index or {}, "manifests") if entry.get("artifactType") in _KINDS]
         for entry in reversed(envelopes[-MOST_ENVELOPES:]):
             if _DIGEST.fullmatch(str(entry.get("digest"))):
                 yield from self._layers_at(str(entry["digest"]))

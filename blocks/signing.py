@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,38 +18,50 @@ from pydantic import Field, model_validator
 from delivery.dsse import Envelope, Keys, Signature, Signer, signed_bytes
 from delivery.errors import InvalidSettings
 
+if TYPE_CHECKING:
+    from blocks.kms import KmsKey
+
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 _DETERMINISTIC = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)  # signed twice, the same envelope: what is put twice is one
 _EXPECTED = "an unencrypted PKCS #8 PEM of an ECDSA P-256 or Ed25519 key"
 LARGEST_KEY_FILE = 64 * 1024
+KEYLESS = ".sigstore.toml"
 
 
 class SigningKey(Block):
-    """Where the private key lies by which releases are signed: a file that its owner alone can read, or a variable of the worker."""
+    """Where the private key lies by which releases are signed: a file that its owner alone can read, a variable of the worker, or AWS KMS,
+    which signs and gives the key to nobody.
+    """
 
     _block_type_slug = "signing-key"
     _block_type_name = "Signing key"
 
     file: Path | None = Field(default=None, description="PEM file, mode 0600, on every machine that runs the pipeline.")
     variable: str | None = Field(default=None, pattern=r"^[A-Z][A-Z0-9_]{0,99}$", description="Environment variable that holds the PEM.")
+    aws_kms: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9:/_-]{1,256}$", description="Id, alias or ARN of a P-256 key in AWS KMS."
+    )
 
     @model_validator(mode="after")
     def _is_one_place(self) -> "SigningKey":
-        if (self.file is None) == (self.variable is None):
-            raise ValueError("expected either file or variable")
+        if sum(place is not None for place in (self.file, self.variable, self.aws_kms)) != 1:
+            raise ValueError("expected exactly one of file, variable and aws_kms")
         return self
 
     def sign(self, payload_type: str, payload: bytes) -> Envelope:
         """The key is read for this one signature and forgotten."""
-        key = self._key()
         data = signed_bytes(payload_type, payload)
+        if self.aws_kms is not None:
+            kept = _kms(self.aws_kms)
+            return Envelope(payload_type, payload, (Signature(key_id(kept.public_key()), kept.sign(data)),))
+        key = self._key()
         value = key.sign(data) if isinstance(key, ed25519.Ed25519PrivateKey) else key.sign(data, _DETERMINISTIC)
         return Envelope(payload_type, payload, (Signature(key_id(key.public_key()), value),))
 
     def public_pem(self) -> bytes:
         """What belongs into the folder of trusted keys."""
-        return _pem(self._key().public_key())
+        return _pem(_kms(self.aws_kms).public_key() if self.aws_kms is not None else self._key().public_key())
 
     def _key(self) -> PrivateKey:
         try:
@@ -83,7 +95,9 @@ _: type[Signer] = SigningKey
 
 
 class KeyFolder:
-    """Public keys as PEM files in one folder. They are read anew each time: a file that was taken away counts no longer."""
+    """Public keys as PEM files in one folder, and those who sign without a key, as `*.sigstore.toml`. They are read anew each time: a file
+    that was taken away counts no longer.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -91,8 +105,16 @@ class KeyFolder:
     def signer_of(self, envelope: Envelope, trusted: Sequence[str]) -> str | None:
         """Raises `InvalidSettings` when a trusted key cannot be read: who may sign must never depend on a broken file."""
         data = envelope.signed_bytes
-        keys = {name: self._key(name) for name in trusted}
-        return next((name for name, key in keys.items() if any(_fits(key, one.value, data) for one in envelope.signatures)), None)
+        keys = {name: self._key(name) for name in trusted if not name.endswith(KEYLESS)}
+        for name in trusted:
+            if name.endswith(KEYLESS):
+                from blocks.keyless import Signatories  # noqa: PLC0415  Sigstore's library is slow to import, and most do without
+
+                if Signatories(self._folder).signed(name, envelope):
+                    return name
+            elif any(_fits(keys[name], one.value, data) for one in envelope.signatures):
+                return name
+        return None
 
     def _key(self, name: str) -> PublicKey:
         file = self._folder / name
@@ -143,6 +165,12 @@ def _fits(key: PublicKey, signature: bytes, data: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def _kms(name: str) -> "KmsKey":
+    from blocks.kms import KmsKey  # noqa: PLC0415  AWS' library takes a third of a second, and most keys lie elsewhere
+
+    return KmsKey(name)
 
 
 def _is_p256(key: object) -> TypeGuard[ec.EllipticCurvePrivateKey]:

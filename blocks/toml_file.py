@@ -13,9 +13,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from blocks.documents import adapter_of
 from blocks.toml_text import Place, key_lines, text_of, toml_of
 from delivery.errors import InvalidSettings
 from delivery.literal_secrets import is_secret_name, looks_secret
@@ -42,7 +43,7 @@ class TomlFile:
     def parsed(self, kind: type[T], *, next_step: str) -> T:
         mistakes = {place: f"got {got}, expected {expected}" for place, got, expected in _not_json(self.data, ())}
         try:
-            value = TypeAdapter(kind).validate_json(json.dumps(_without_huge(self.data), default=str), strict=True)
+            value: T = adapter_of(kind).validate_json(json.dumps(_without_huge(self.data), default=str), strict=True)
         except ValidationError as wrong:
             mistakes = {error["loc"]: self._mistake(kind, error) for error in wrong.errors(include_url=False)} | mistakes
         if not mistakes:

@@ -97,15 +97,25 @@ def approve(
         Path | None, typer.Option(help="Your SSH key, where signatures count; else Git's user.signingkey, else the usual one.")
     ] = None,
     print_only: Annotated[bool, typer.Option("--print", help="Only print the signature, to be pasted into the form.")] = False,
+    break_glass: Annotated[
+        bool, typer.Option("--break-glass", help="An emergency: alone, past quorum and go/no-go rules. Signed, and everybody is told.")
+    ] = False,
 ) -> None:
-    """Let a waiting request go on to its environment; signed with your SSH key where the environment asks for it."""
+    """Let a waiting request go on to its environment; signed with your SSH key where the environment asks for it.
+
+    With --break-glass one person whom the environment file names (approval.break_glass) stands for the quorum and beats soak times and
+    freezes. Images that nobody signed, and a plan that is no longer the one that was asked about, are refused all the same.
+    """
     from cli.approval import answer_request, print_signature
 
-    if print_only:
+    if print_only and not break_glass:
         print_signature(number, key=key)
         return
     why = reason if reason is not None else typer.prompt("Reason")
-    answer_request(number, "approve", reason=why, person=person, watch=watch, key=key)
+    if print_only:
+        print_signature(number, key=key, breaking_glass_for=why)
+        return
+    answer_request(number, "break-glass" if break_glass else "approve", reason=why, person=person, watch=watch, key=key)
 
 
 @app.command()

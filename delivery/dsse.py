@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from delivery.errors import DeliveryError
 
 IN_TOTO = "application/vnd.in-toto+json"
+BUNDLE = "application/vnd.dev.sigstore.bundle"
 LARGEST_ENVELOPE = 1024 * 1024
 
 
@@ -30,9 +31,12 @@ class Signature:
 
 @dataclass(frozen=True)
 class Envelope:
+    """`bundle` is the Sigstore bundle around it, as it was written; empty when a key signed it, and nothing else has to be known."""
+
     payload_type: str
     payload: bytes
     signatures: tuple[Signature, ...]
+    bundle: bytes = b""
 
     @property
     def signed_bytes(self) -> bytes:
@@ -40,6 +44,8 @@ class Envelope:
 
     def written(self) -> bytes:
         """The envelope as JSON, the same bytes for the same envelope."""
+        if self.bundle:
+            return self.bundle
         document = {
             "payload": base64.b64encode(self.payload).decode(),
             "payloadType": self.payload_type,
@@ -69,16 +75,23 @@ def signed_bytes(payload_type: str, payload: bytes) -> bytes:
 
 
 def read_envelope(data: bytes) -> Envelope:
-    """The envelope in `data`. Raises `NotProven` for anything that is not exactly one."""
+    """The envelope in `data`, plain or in a Sigstore bundle. Raises `NotProven` for anything that is not exactly one."""
     document = read_json(data, "signed envelope")
+    bundled = is_bundle(document)
     try:
+        document = document["dsseEnvelope"] if bundled else document
         signatures = tuple(Signature(_text(one.get("keyid", "")), _bytes(one["sig"])) for one in document["signatures"])
-        envelope = Envelope(_text(document["payloadType"]), _bytes(document["payload"]), signatures)
+        envelope = Envelope(_text(document["payloadType"]), _bytes(document["payload"]), signatures, bundle=data if bundled else b"")
     except (KeyError, TypeError, AttributeError, ValueError, binascii.Error):
         raise not_readable("signed envelope") from None
     if not signatures:
         raise not_readable("signed envelope")
     return envelope
+
+
+def is_bundle(document: Mapping[str, Any]) -> bool:
+    """Whether it says of itself that it is a Sigstore bundle (https://github.com/sigstore/protobuf-specs, version 0.3)."""
+    return str(document.get("mediaType", "")).startswith(BUNDLE)
 
 
 def read_json(data: bytes, what: str) -> Mapping[str, Any]:

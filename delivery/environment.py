@@ -51,7 +51,8 @@ class Identity:
 class ApprovalPolicy:
     """`automatic` asks nobody; `form` asks `quorum` distinct persons in the UI, CLI or API; the author is not one of them if excluded.
     `signed` does too, and counts those alone whose SSH signature is by a key in `allowed_signers`, a file in the folder of keys.
-    A request that waits longer than `escalate_hours` is told once more, more loudly; 0: never.
+    A request that waits longer than `escalate_hours` is told once more, more loudly; 0: never. `break_glass` names a file like
+    `allowed_signers`: a signature by one person in it, with a reason, stands for the quorum and beats the go/no-go rules. Empty: nobody.
     """
 
     __pydantic_config__ = STRICT
@@ -63,6 +64,7 @@ class ApprovalPolicy:
     automatic_for: tuple[Literal["hotfix"], ...] = ()
     allowed_signers: str = "allowed_signers"
     escalate_hours: float = 4.0
+    break_glass: str = ""
 
     def problems(self) -> tuple[str, ...]:
         """Everything that cannot be meant, as sentences `key: got …, expected …`."""
@@ -79,6 +81,10 @@ class ApprovalPolicy:
             )
         if not is_key_file(self.allowed_signers):
             found.append(f"approval.allowed_signers: got {self.allowed_signers[:80]!r}, expected the name of a file, without folders")
+        if self.break_glass and not is_key_file(self.break_glass):
+            found.append(f"approval.break_glass: got {self.break_glass[:80]!r}, expected the name of a file, without folders")
+        if self.break_glass and self.policy == "automatic":
+            found.append("approval.break_glass: got a file, expected none where nobody is asked")
         return tuple(found)
 
 

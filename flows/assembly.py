@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from blocks.git import GitCredential
 from blocks.journal import SqlJournal
+from blocks.keyless import KeylessSigning
 from blocks.local import local_blocks, slug_of
 from blocks.metrics import TraefikMetrics, WithGauges
 from blocks.notifier import SlackNotifier
@@ -158,7 +159,10 @@ class House:
         return {name: token.reveal() for name, token in found.items() if token is not None}
 
     def signer(self) -> Signer | None:
-        """What signs releases here; None for an installation that has no key."""
+        """What signs releases here: who we are, where that can be shown, else the key; None for an installation that has neither."""
+        keyless: KeylessSigning | None = self._find((KeylessSigning,), "default")
+        if keyless is not None and keyless.has_token():
+            return keyless
         signer: Signer | None = self._find((SigningKey,), "default")
         return signer
 

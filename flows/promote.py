@@ -10,7 +10,7 @@ from prefect.input import RunInput
 from pydantic import Field, ValidationError, WithJsonSchema
 
 from blocks.documents import fingerprint
-from delivery.approval import Approval, Expired, Granted, Pending, PromotionRequest, Refused, words_to_sign
+from delivery.approval import Approval, Expired, Granted, Pending, PromotionRequest, Refused, words_to_break_glass, words_to_sign
 from delivery.environment import Environment, Kind
 from delivery.errors import DeliveryError, InvalidSettings, NotApproved
 from delivery.plan import Plan, plan_rollout
@@ -124,8 +124,8 @@ def gate(house: House, request: PromotionRequest, telling: Telling) -> tuple[str
     forms = len(request.approvals)
     while True:
         match _decision(house, request):
-            case Granted(by=by):
-                return by
+            case Granted(by=by, glass=glass):
+                return tuple(f"{person} (broke the glass)" for person in by) if glass else by
             case Refused(by=by, reason=reason):
                 return _end(house, request, f"{by} rejected it: {reason or 'no reason given'}")
             case Expired():
@@ -142,7 +142,7 @@ class ApprovalForm(RunInput):
 
     # To be written, not chosen: in Prefect's older UI a list inside this dialog closes as soon as the mouse opens it.
     decision: Annotated[
-        Literal["approve", "reject"],
+        Literal["approve", "reject", "break-glass"],
         Field(description="Write approve or reject."),
         WithJsonSchema({"type": "string", "pattern": "^(approve|reject)$"}),
     ]
@@ -157,6 +157,16 @@ class SignedApprovalForm(ApprovalForm):
     signature: Annotated[
         str, Field(max_length=10_000, description="To approve: what `greenroom approve NUMBER --print` printed. Your name is the key's.")
     ] = ""
+
+
+class BreakGlassForm(SignedApprovalForm):
+    """Where some may break the glass; whether a plain approval needs its signature is the policy's to say."""
+
+    decision: Annotated[
+        Literal["approve", "reject", "break-glass"],
+        Field(description="Write approve, reject, or, in an emergency and signed (greenroom approve NUMBER --break-glass), break-glass."),
+        WithJsonSchema({"type": "string", "pattern": "^(approve|reject|break-glass)$"}),
+    ]
 
 
 def carry_out(house: House, request: PromotionRequest, telling: Telling, *, approved_by: tuple[str, ...]) -> RolloutRecord:
@@ -209,9 +219,23 @@ def require_same_world(house: House, request: PromotionRequest) -> None:
 
 def require_go(house: House, request: PromotionRequest) -> None:
     """Raises `NotApproved`, and ends the request, when a rule of the environment says no: it is asked just before the first act, too."""
-    against = [answer for answer in answers_for(house, request) if not answer.go]
-    if against:
-        _end(house, request, "; ".join(answer.sentence() for answer in against))
+    against = "; ".join(answer.sentence() for answer in answers_for(house, request) if not answer.go)
+    decision = decision_on(house, request)
+    if isinstance(decision, Granted) and decision.glass:
+        _tell_broken_glass(house, request, decision, against)
+    elif against:
+        _end(house, request, against)
+
+
+def _tell_broken_glass(house: House, request: PromotionRequest, granted: Granted, against: str) -> None:
+    """Loud: everybody hears it before the first act, in a message of its own that no later one replaces."""
+    plan = request.plan
+    sentence = (
+        f"THE GLASS WAS BROKEN. {granted.by[0]} brings {plan.release.version.tag} to {plan.environment.name} by request {request.number}, "
+        f"past {against or 'the quorum'}. Reason: {granted.glass}"
+    )
+    log.warning("%s", sentence)
+    house.store.put_notice(f"{plan.environment.name}/glass-{request.number}", sentence, None, once=True)
 
 
 def _decision(house: House, request: PromotionRequest) -> Pending | Granted | Refused | Expired:
@@ -285,7 +309,10 @@ def notice_key(request: PromotionRequest) -> str:
 
 
 def form_of(request: PromotionRequest) -> type[ApprovalForm]:
-    return SignedApprovalForm if request.plan.environment.approval.policy == "signed" else ApprovalForm
+    policy = request.plan.environment.approval
+    if policy.break_glass:
+        return BreakGlassForm
+    return SignedApprovalForm if policy.policy == "signed" else ApprovalForm
 
 
 def _write_down(house: House, request: PromotionRequest, answer: ApprovalForm) -> PromotionRequest:
@@ -293,15 +320,18 @@ def _write_down(house: House, request: PromotionRequest, answer: ApprovalForm) -
     without a signature that counts, where one is asked for: the person is then whose key it is, and not who was typed.
     """
     person, signature = answer.approver, answer.signature if isinstance(answer, SignedApprovalForm) else ""
-    if isinstance(answer, SignedApprovalForm) and answer.decision == "approve":
-        allowed = request.plan.environment.approval.allowed_signers
-        signer = house.people().signer_of(words_to_sign(request), signature, allowed)
-        if signer is None:
-            log.warning(
-                "An approval of request %d in the name of %.100r has no signature that counts, and does not count.", request.number, person
-            )
-            return request
-        person = signer
+    try:
+        if (needed := _signature_needed(request, answer)) is not None:
+            message, allowed = needed
+            signer = house.people().signer_of(message, signature, allowed) if allowed else None
+            if signer is None:
+                what = (answer.decision, request.number, person)
+                log.warning("A word (%s) to request %d in the name of %.100r has no signature that counts, and does not count.", *what)
+                return request
+            person = signer
+    except InvalidSettings as nothing_to_sign:
+        log.warning("%s", nothing_to_sign)
+        return request
     word = Approval(
         person=" ".join(person.split()),
         decision=answer.decision,
@@ -315,6 +345,16 @@ def _write_down(house: House, request: PromotionRequest, answer: ApprovalForm) -
     except InvalidSettings as repeated:
         log.warning("%s", repeated)
         return house.store.request(request.number)
+
+
+def _signature_needed(request: PromotionRequest, answer: ApprovalForm) -> tuple[bytes, str] | None:
+    """The message that must have been signed, and the file that says by whom; None where a typed name is believed."""
+    policy = request.plan.environment.approval
+    if answer.decision == "break-glass":
+        return words_to_break_glass(request, answer.reason), policy.break_glass
+    if answer.decision == "approve" and policy.policy == "signed":
+        return words_to_sign(request), policy.allowed_signers
+    return None
 
 
 def _newest_promotion(house: House, environment: str, release_id: str) -> RolloutRecord | None:

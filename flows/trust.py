@@ -5,7 +5,7 @@ from datetime import datetime
 
 from blocks.documents import fingerprint
 from delivery.application import Application
-from delivery.approval import Decision, Granted, PromotionRequest, decide, signed_words
+from delivery.approval import Approval, Decision, Granted, PromotionRequest, broken_glass, decide, signed_words
 from delivery.dsse import NotProven
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings, NotApproved
@@ -39,7 +39,24 @@ def decision_on(house: House, request: PromotionRequest) -> Decision:
     if policy.policy == "signed":
         people = house.people()
         words = signed_words(request, lambda message, signature: people.signer_of(message, signature, policy.allowed_signers))
-    return decide(policy, words, kind=plan.kind, author=plan.release.author, expires_at=request.expires_at, now=house.store.now())
+    return decide(
+        policy,
+        words,
+        kind=plan.kind,
+        author=plan.release.author,
+        expires_at=request.expires_at,
+        now=house.store.now(),
+        glass=_glass(house, request),
+    )
+
+
+def _glass(house: House, request: PromotionRequest) -> Approval | None:
+    """Verified anew each time: who was taken out of the file breaks nothing any longer."""
+    allowed = request.plan.environment.approval.break_glass
+    if not allowed or not any(word.decision == "break-glass" for word in request.approvals):
+        return None
+    people = house.people()
+    return broken_glass(request, lambda message, signature: people.signer_of(message, signature, allowed))
 
 
 def _require_signed_approval(house: House, plan: Plan, *, beginning: bool) -> None:

@@ -137,8 +137,13 @@ def _approval(store: JournalStore, environment: str, number: int, links: Sequenc
         return Finding(
             Stage.APPROVAL, environment, well=False, what=f"request {number} in the journal is not what was signed", signed_by=key
         )
-    words = "; ".join(f"{word['person']}: {word['reason'] or word['decision']}" for word in facts["words"]) or "by policy, nobody was asked"
+    words = "; ".join(_said(word) for word in facts["words"]) or "by policy, nobody was asked"
     return Finding(Stage.APPROVAL, environment, well=True, what=f"request {number}: {words}", signed_by=key)
+
+
+def _said(word: Mapping[str, str]) -> str:
+    loud = " BROKE THE GLASS" if word["decision"] == "break-glass" else ""
+    return f"{word['person']}{loud}: {word['reason'] or word['decision']}"
 
 
 def approval_facts(plan_hash: str, number: int, words: Sequence[tuple[str, str, str, str]]) -> Mapping[str, Any]:

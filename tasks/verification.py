@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 import httpx
 
 from delivery.verification import Answer, Endpoint
+from tasks.probes import certificates
 from tasks.retry import ONCE, retried
 
 log = logging.getLogger("greenroom.verification")
@@ -23,7 +24,10 @@ _SHOWN_BODY = 120
 @retried(ONCE, name="ask public endpoints", run_name="ask public endpoints")
 def ask_endpoints(url: str, endpoints: Sequence[Endpoint], *, timeout_seconds: float) -> tuple[Answer, ...]:
     """One answer per endpoint, in their order. Nothing is asked twice: chance is what counting in a row is for. Never raises."""
-    with httpx.Client(timeout=timeout_seconds, trust_env=False) as client, ThreadPoolExecutor(_SIDE_BY_SIDE) as threads:
+    with (
+        httpx.Client(timeout=timeout_seconds, trust_env=False, verify=certificates()) as client,
+        ThreadPoolExecutor(_SIDE_BY_SIDE) as threads,
+    ):
         return tuple(threads.map(lambda endpoint: ask_endpoint(client, url, endpoint, timeout_seconds=timeout_seconds), endpoints))
 
 

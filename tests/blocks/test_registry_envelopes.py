@@ -20,6 +20,7 @@ PROVENANCE = "https://slsa.dev/provenance/v1"
 DSSE = "application/vnd.dsse.envelope.v1+json"
 ENVELOPE = b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"","sig":"AA=="}]}'
 OTHER = ENVELOPE.replace(b"AA==", b"AQ==")
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,15 @@ def asked(image: ImageRef, reference: str) -> httpx.Response:
 
 def tag_of(image: ImageRef) -> str:
     return image.digest.replace(":", "-")
+
+
+def test_a_sigstore_bundle_is_a_referrer_of_its_own_kind_and_no_attestation_by_key(image: ImageRef) -> None:
+    registry, bundle = block(image), b'{"mediaType":"%b","dsseEnvelope":%b}' % (BUNDLE.encode(), ENVELOPE)
+    registry.attach(image, ENVELOPE, predicate_type=PROVENANCE)
+    registry.attach(image, bundle, predicate_type=PROVENANCE)
+    assert set(registry.attached(image)) == {ENVELOPE, bundle}
+    attestations = asked(image, f"{tag_of(image)}.att").json()["layers"]
+    assert [layer["mediaType"] for layer in attestations] == [DSSE]
 
 
 def test_what_is_put_beside_an_image_is_found_there(image: ImageRef) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import httpx
 import pytest
 
+from blocks.keyless import KeylessSigning
 from blocks.registry import OciRegistry
 from blocks.settings import settings
 from delivery.dsse import NotProven
@@ -19,9 +21,11 @@ from flows.pipeline import require_ready
 from flows.rollback import go_back
 from flows.telling import Telling
 from flows.trust import sign_release
+from tasks.sign import sign_provenance
 from tests.flows.conftest import Stage
 from tests.samples import a_release
 from tests.signing import AT, BUILD, REPOSITORY, Keyring, a_source, provenance, put_image, sign_images, with_images
+from tests.sigstore_server import ISSUER, WORKFLOW, sigstore
 
 pytestmark = pytest.mark.processes
 
@@ -94,6 +98,32 @@ def yard(stage: Stage, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Y
 def test_a_proven_release_goes_live(yard: Yard, in_journal: bool) -> None:  # noqa: FBT001
     release = yard.proven("1.0.0", in_journal=in_journal)
     assert yard.stage.bring(release, "production").ending is Ending.LIVE
+
+
+def test_a_release_that_a_pipeline_signed_without_a_key_goes_live_and_another_pipeline_s_does_not(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = yard.stage.environments / "production.toml"
+    file.write_text(file.read_text().replace('keys = ["release.pub"]', 'keys = ["ci.sigstore.toml"]'))
+    with sigstore() as instance:
+        config, root = instance.write_trust(tmp_path)
+        (yard.keyring.folder / root.name).write_bytes(root.read_bytes())
+        trusted = f'issuer = "{ISSUER}"\nidentity = "{WORKFLOW}"\nroot = "{root.name}"\n'
+        (yard.keyring.folder / "ci.sigstore.toml").write_text(trusted)
+        keyless = KeylessSigning(token_variable="CI_TOKEN", trust_config=config)
+        yard.house.blocks._blocks["keyless-signing", "default"] = keyless  # type: ignore[attr-defined]
+        by_key = yard.proven("1.0.0")
+        assert yard.house.signer() == yard.keyring.mine  # no token: the key signs
+        releases = []
+        for version, identity in (("1.1.0", WORKFLOW.replace("main", "mine")), ("1.2.0", WORKFLOW)):
+            monkeypatch.setenv("CI_TOKEN", instance.token(identity))
+            releases.append(yard.a_release(version))
+            signer = yard.house.signer()
+            assert signer is not None
+            sign_provenance(releases[-1], a_source(releases[-1]), BUILD, signer, yard.block)
+    yard.require_untouched(by_key, "none of 1 signatures beside it is by a trusted key")
+    yard.require_untouched(releases[0], "none of 1 signatures beside it is by a trusted key")
+    assert yard.stage.bring(releases[1], "production").ending is Ending.LIVE
 
 
 def test_an_unsigned_image_is_refused(yard: Yard) -> None:
