@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from flows.preflight import go_through
 from flows.promote import ask
 from flows.rollback import go_back
 from flows.telling import Telling
+from flows.validation import troubles_of
 from tests.flows.conftest import Stage
 from tests.samples import a_release
 
@@ -139,3 +141,30 @@ def test_a_plan_is_shown_for_what_can_be_carried_out_only(
     said = capsys.readouterr()
     assert "service api needs DATABASE_URL, which production lacks" in said.err
     assert (said.out, "hunter2" in said.err) == ("", False)
+
+
+DOCKER = """\
+[docker-target.NAME]
+environment = "NAME"
+network = "NETWORK"
+public_url = "http://127.0.0.1:8080"
+secrets = "NAME"
+traffic = { environment = "NAME", dynamic_dir = "/tmp/dynamic", admin_url = "http://127.0.0.1:8099", entry_point = "NAME" }
+[environment-secrets.NAME]
+values = { DATABASE_URL = "postgresql+asyncpg://app:word-of-NAME@db:5432/app", REDIS_URL = "redis://:redis-of-NAME@redis:6379/0" }
+"""
+
+
+@pytest.mark.parametrize(("networks", "alike"), [(("one", "two"), 0), (("one", "one"), 2)])
+def test_docker_targets_have_databases_of_their_own_unless_they_share_a_network(
+    stage: Stage, tmp_path: Path, networks: tuple[str, str], alike: int
+) -> None:
+    file = tmp_path / "work" / "blocks.toml"
+    file.parent.mkdir(exist_ok=True)
+    texts = [DOCKER.replace("NAME", name).replace("NETWORK", at) for name, at in zip(("staging", "production"), networks, strict=True)]
+    file.write_text("".join(texts))
+    file.chmod(0o600)
+    house = replace(stage.house, blocks=LocalBlocks.of(stage.house.settings))
+    found = troubles_of(house, house.environment("production"))
+    assert len(found) == alike
+    assert all("is the database that staging has" in trouble.what for trouble in found)
