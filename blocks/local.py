@@ -4,7 +4,6 @@ command line builds the very same blocks when Prefect's server does not run.
 
 import difflib
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -22,8 +21,11 @@ from blocks.secrets import EnvironmentSecrets, ToolToken, known
 from blocks.settings import Settings
 from blocks.signing import SigningKey
 from blocks.targets import TARGETS
+from blocks.toml_text import text_of, toml_of
 from blocks.webhook import WebhookNotifier
 from delivery.errors import InvalidSettings
+
+_WRITE_IT = "write it (docs/operating.md shows one), or set GREENROOM_BLOCKS_FILE."
 
 # What stands for others stands first: a block is saved after those that it holds.
 BLOCK_TYPES: tuple[type[Block], ...] = (
@@ -102,12 +104,18 @@ class _LocalFile:
             self._made[key] = known(kind(**values))
         except ValidationError as wrong:
             self._mistakes += [
-                f"{here}.{'.'.join(map(str, error['loc']))}: got a value that does not fit, expected: {error['msg']}"
+                f"{here}.{'.'.join(map(str, error['loc']))}: {_mistake(error['msg'])}"
                 for error in wrong.errors(include_input=False, include_url=False, include_context=False)
             ]
         except InvalidSettings as wrong:
             self._mistakes.append(f"{here}: {wrong.what}")
         return self._made.get(key)
+
+
+def _mistake(told: str) -> str:
+    """A validator of ours tells what was got itself; of a value that only does not fit nothing is shown."""
+    said = told.removeprefix("Value error, ")
+    return said if said.startswith("got ") else f"got a value that does not fit, expected: {said}"
 
 
 def _held_blocks(kind: type[Block]) -> Iterator[tuple[str, type[Block]]]:
@@ -125,13 +133,8 @@ def _read_private(file: Path) -> Mapping[str, Any]:
             raise InvalidSettings(
                 f"{file} holds secrets and others may read it: got mode {stat.S_IMODE(mode):04o}, expected 0600.", next=f"chmod 600 {file}"
             )
-        return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InvalidSettings(
-            f"There is no blocks file {file}.", next="write it (docs/operating.md shows one), or set GREENROOM_BLOCKS_FILE."
-        ) from None
-    except (OSError, UnicodeDecodeError) as broken:
+        raise InvalidSettings(f"There is no blocks file {file}.", next=_WRITE_IT) from None
+    except OSError as broken:
         raise InvalidSettings(f"{file} cannot be read ({type(broken).__name__}).", next="make it a readable UTF-8 file.") from None
-    except tomllib.TOMLDecodeError as wrong:
-        # tomllib's message tells the place and the kind of mistake, never the text of a value.
-        raise InvalidSettings(f"{file}: not TOML: {wrong}.", next="correct the line.") from None
+    return toml_of(file, text_of(file, next_step=_WRITE_IT))

@@ -7,10 +7,10 @@ from typing import Protocol, TypeVar
 
 from prefect.blocks.core import Block
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from blocks.traefik import traefik_service
-from blocks.traefik_api import AdminUrls
+from blocks.traefik_api import AdminUrls, without_logins
 from delivery.errors import TransientError
 from delivery.health import Counters
 from delivery.ports import MetricSource
@@ -48,6 +48,11 @@ class TraefikMetrics(Block):
     more_admin_urls: tuple[str, ...] = Field(
         default=(), description="Where further instances answer that share the entry points with the first."
     )
+
+    @field_validator("admin_url", "more_admin_urls")
+    @classmethod
+    def _are_addresses(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return without_logins(given)
 
     # By process (its address, and when it started), release and service: what it had counted when it was last asked.
     _counted: dict[tuple[str, float | None], dict[Owner, Counters]] = PrivateAttr(default_factory=dict)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefect.blocks.core import Block
-from pydantic import Field, PrivateAttr, SecretStr, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from blocks.slack_blocks import blocks_of, words_of
+from delivery.addresses import why_not
 from delivery.errors import DeliveryError, InvalidSettings, TransientError, TryLater, Undeliverable
 from delivery.notices import is_detail, is_passing, is_urgent, message_of
 from delivery.ports import Notifier, Places
@@ -51,6 +52,8 @@ class SlackNotifier(Block):
     `channel`, or the id of a person or user group.
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     _block_type_name = "Slack notifier"
     _block_type_slug = "slack-notifier"
     _description = "Tells people how releases go."
@@ -63,6 +66,13 @@ class SlackNotifier(Block):
     escalate_to: str | None = Field(default=None, pattern=r"^(here|channel|[UWS][A-Z0-9]{2,20})$")
 
     _places: Places = PrivateAttr(default_factory=RememberedHere)
+
+    @field_validator("webhook", "api_url")
+    @classmethod
+    def _is_private(cls, address: SecretStr | str | None) -> SecretStr | str | None:
+        if address is not None and (why := why_not(_plain(address), secret=True)):
+            raise ValueError(why)
+        return address
 
     @model_validator(mode="after")
     def _has_one_way(self) -> "SlackNotifier":
@@ -195,6 +205,10 @@ class SlackNotifier(Block):
 _: type[Notifier] = SlackNotifier
 
 
+def _plain(address: SecretStr | str) -> str:
+    return address.get_secret_value() if isinstance(address, SecretStr) else address
+
+
 def _key_in(message: Mapping[str, Any]) -> str | None:
     metadata = message.get("metadata") or {}
     key: str | None = metadata.get("event_payload", {}).get("key") if metadata.get("event_type") == EVENT else None
@@ -220,4 +234,4 @@ def _explained(error: str, status: int, headers: Mapping[str, str]) -> DeliveryE
 def seconds_to_wait(headers: Mapping[str, str]) -> float:
     """What Retry-After says, within reason."""
     said = next((value for name, value in headers.items() if name.casefold() == "retry-after"), "")
-    return min(3600.0, float(said)) if said.isdigit() else 30.0
+    return min(3600.0, float(said)) if said.isascii() and said.isdigit() else 30.0

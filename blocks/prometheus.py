@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from blocks.http import shared_client
+from delivery.addresses import why_not
 from delivery.errors import InvalidSettings, TransientError
 from delivery.health import Counters
 from delivery.ports import MetricSource
@@ -40,6 +41,13 @@ class PrometheusMetrics(Block):
     )
     token: SecretStr | None = Field(default=None, description="Bearer token, where the server asks for one.")
     timeout_seconds: float = Field(default=5.0, gt=0, description="How long one answer may take.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        if why := why_not(address, secret=False):
+            raise ValueError(why)
+        return address
 
     @model_validator(mode="after")
     def _tells_something(self) -> "PrometheusMetrics":

@@ -12,9 +12,12 @@ from pydantic import Field, FilePath, SecretStr, ValidationError, field_validato
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from blocks.toml_file import TomlFile, expected
+from delivery.addresses import why_not
 from delivery.application import Application
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings
+from delivery.file_rules import problems_of_application, problems_of_environment
+from delivery.literal_secrets import looks_secret
 from delivery.redaction import know, passwords_in
 
 PREFIX = "GREENROOM_"
@@ -54,8 +57,8 @@ class Settings(BaseSettings):
     builder: str = Field(default="urn:greenroom:builder", pattern=r"^[a-z][a-z0-9+.-]*:\S+$")
     extra_ca: FilePath | None = None
     advisories: Path | None = None
-    keep_releases: Annotated[int, Field(ge=1, le=10_000)] = 10
-    keep_backups: Annotated[int, Field(ge=1, le=10_000)] = 10
+    keep_releases: Annotated[int, Field(ge=2, le=10_000)] = 10
+    keep_backups: Annotated[int, Field(ge=2, le=10_000)] = 10
     keep_days: Annotated[float, Field(ge=1.0, le=3650.0, allow_inf_nan=False)] = 30.0
 
     @field_validator("work_dir", "environments_dir", "blocks_file", "keys_dir", "extra_ca", "advisories")
@@ -68,6 +71,13 @@ class Settings(BaseSettings):
     def _known_database(cls, url: SecretStr) -> SecretStr:
         if not url.get_secret_value().startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://", "postgres://")):
             raise ValueError("expected sqlite:///<path> or postgresql://user:password@host/database")
+        return url
+
+    @field_validator("ui_url")
+    @classmethod
+    def _without_login(cls, url: str) -> str:
+        if why := why_not(url, secret=False):
+            raise ValueError(why.partition(", ")[2])
         return url
 
     @property
@@ -88,8 +98,9 @@ def settings() -> Settings:
             if error["type"] == "default_factory_not_called":  # its own cause stands in this list
                 continue
             name = PREFIX + ".".join(map(str, error["loc"])).upper()
-            hidden = error["loc"][:1] == ("database_url",)
-            got = "a value that is not shown" if hidden else repr(os.environ.get(PREFIX + str(error["loc"][0]).upper(), ""))[:120]
+            value = os.environ.get(PREFIX + str(error["loc"][0]).upper(), "")
+            hidden = error["loc"][:1] == ("database_url",) or looks_secret(value)
+            got = "a value that is not shown" if hidden else repr(value)[:120]
             found.append(f"{name}: got {got}, expected {expected(error)}")
     else:
         if not found:
@@ -116,7 +127,7 @@ def load_application(file: Path) -> Application:
     """`greenroom.toml` as a value. Raises `InvalidSettings` with every mistake, each as `file:line key: got …, expected …`."""
     document = TomlFile.read(file, next_step="write a greenroom.toml at the root of the application's repository.")
     application = document.parsed(Application, next_step="correct the file and commit it.")
-    document.refuse(application.problems(), next_step="correct the file and commit it.")
+    document.refuse((*application.problems(), *problems_of_application(application)), next_step="correct the file and commit it.")
     return application
 
 
@@ -132,15 +143,36 @@ def load_environment(name: str, folder: Path) -> Environment:
         )
     document = TomlFile.read(folder / f"{name}.toml", next_step="write the environment file.")
     environment = document.parsed(Environment, next_step="correct the environment file.")
-    found = list(environment.problems())
+    found = [*environment.problems(), *problems_of_environment(environment)]
     if environment.name != name:
         found.append(f"environment.name: got {environment.name!r}, expected {name!r}, the file's own name")
     after = environment.environment.after
     if after is not None and (after == name or after not in known):
         others = ", ".join(other for other in known if other != name) or "no other is there"
         found.append(f"environment.after: got {after!r}, expected another environment: {others}")
+    elif after is not None and name in (chain := _all_before(after, folder)):
+        way = " after ".join((name, *chain[: chain.index(name) + 1]))
+        found.append(f"environment.after: got {after!r}, which makes a circle ({way}), expected a first one that comes after none")
     document.refuse(found, next_step="correct the environment file.")
     return environment
+
+
+def _all_before(name: str, folder: Path) -> list[str]:
+    """An environment and those that it comes after, the nearest first, to the first one or once around a circle. A file that cannot be
+    read ends it: who asks for that environment is told.
+    """
+    chain = [name]
+    while True:
+        try:
+            said = TomlFile.read(folder / f"{chain[-1]}.toml", next_step="write it.").data.get("environment")
+        except InvalidSettings:
+            return chain
+        before = said.get("after") if isinstance(said, dict) else None
+        if not isinstance(before, str) or not ENVIRONMENT_NAME.fullmatch(before):
+            return chain
+        chain.append(before)
+        if before in chain[:-1]:
+            return chain
 
 
 def environment_names(folder: Path) -> list[str]:

@@ -6,7 +6,6 @@ import difflib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime, time
@@ -18,10 +17,14 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from blocks.documents import adapter_of
+from blocks.toml_text import Place, key_lines, text_of, toml_of
 from delivery.errors import InvalidSettings
+from delivery.literal_secrets import is_secret_name, looks_secret
+from delivery.redaction import HIDDEN
 
 T = TypeVar("T")
-Place = tuple[str | int, ...]
+
+MOST_TOLD = 50
 
 
 @dataclass(frozen=True)
@@ -34,31 +37,19 @@ class TomlFile:
 
     @classmethod
     def read(cls, file: Path, *, next_step: str) -> "TomlFile":
-        try:
-            text = file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise InvalidSettings(f"There is no file {file}.", next=next_step) from None
-        except (OSError, UnicodeDecodeError) as broken:
-            raise InvalidSettings(f"{file} cannot be read ({type(broken).__name__}).", next="make it a readable UTF-8 file.") from None
-        try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as wrong:
-            at_line = re.search(r"\(at line (\d+), column \d+\)", str(wrong))
-            place = f"{file}:{at_line[1]}" if at_line else str(file)
-            reason = re.sub(r" \(at .*\)$", "", str(wrong))
-            raise InvalidSettings(f"{place}: not TOML: {reason}.", next="correct the line.") from None
-        return cls(file, data, dict(key_lines(text)))
+        text = text_of(file, next_step=next_step)
+        return cls(file, toml_of(file, text), dict(key_lines(text)))
 
     def parsed(self, kind: type[T], *, next_step: str) -> T:
         mistakes = {place: f"got {got}, expected {expected}" for place, got, expected in _not_json(self.data, ())}
         try:
-            value: T = adapter_of(kind).validate_json(json.dumps(self.data, default=str), strict=True)
+            value: T = adapter_of(kind).validate_json(json.dumps(_without_huge(self.data), default=str), strict=True)
         except ValidationError as wrong:
             mistakes = {error["loc"]: self._mistake(kind, error) for error in wrong.errors(include_url=False)} | mistakes
         if not mistakes:
             return value
         in_order = sorted(mistakes, key=self._line)
-        raise InvalidSettings("\n".join(self._sentence(place, mistakes[place]) for place in in_order), next=next_step) from None
+        raise self._all_of([self._sentence(place, mistakes[place]) for place in in_order], next_step) from None
 
     def refuse(self, problems: Iterable[str], *, next_step: str) -> None:
         """Raises when there are problems (`key: got …, expected …`); a key that stands at one place only gets its line."""
@@ -72,7 +63,15 @@ class TomlFile:
             lines = at.get(key) or at.get(key.rpartition(".")[0]) or set()
             found.append(f"{self.file}{f':{min(lines)}' if len(lines) == 1 else ''} {problem}")
         if found:
-            raise InvalidSettings("\n".join(found), next=next_step)
+            raise self._all_of(found, next_step)
+
+    def _all_of(self, mistakes: list[str], next_step: str) -> InvalidSettings:
+        """All at once, as far as anybody would read; what looks like a secret in the file is shown by none, wherever it was written."""
+        more = [f"and {len(mistakes) - MOST_TOLD} more."] if len(mistakes) > MOST_TOLD else []
+        told = "\n".join([*mistakes[:MOST_TOLD], *more])
+        for secret in sorted(_secrets_in(self.data), key=len, reverse=True):
+            told = told.replace(secret, HIDDEN).replace(repr(secret)[1:-1], HIDDEN)
+        return InvalidSettings(told, next=next_step)
 
     @staticmethod
     def _mistake(kind: type, error: ErrorDetails) -> str:
@@ -84,7 +83,7 @@ class TomlFile:
             return f"got an unknown key, expected one of: {', '.join(known)}{hint}"
         if error["type"] in {"missing", "missing_argument"}:
             return "got nothing, expected this key"
-        return f"got {_shown(error['input'])}, expected {expected(error)}"
+        return f"got {_shown(error['input'], named=place)}, expected {expected(error)}"
 
     def _sentence(self, place: Place, text: str) -> str:
         return f"{self.file}:{self._line(place)} {self._name(place)}: {text}"
@@ -108,6 +107,19 @@ class TomlFile:
         return name
 
 
+def _secrets_in(value: Any) -> Iterator[str]:
+    """Every text and key that looks like a secret. (What is one by the name of its variable is never shown.)"""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _secrets_in(key)
+            yield from _secrets_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _secrets_in(inner)
+    elif isinstance(value, str) and looks_secret(value):
+        yield value
+
+
 def _holds(container: Any, part: str | int) -> bool:
     if isinstance(container, dict):
         return part in container
@@ -126,6 +138,21 @@ def _not_json(value: Any, place: Place) -> Iterator[tuple[Place, str, str]]:
         yield place, f"the date or time {value}", "text in quotes or a number"
     elif isinstance(value, float) and not math.isfinite(value):
         yield place, str(value), "a finite number"
+    elif _is_huge(value):
+        yield place, "a number of more than 64 bits", "a smaller one"
+
+
+def _is_huge(value: Any) -> bool:
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
+
+
+def _without_huge(value: Any) -> Any:
+    """The same with 0 for whole numbers that TOML does not have, and that Python would not even print."""
+    if isinstance(value, dict):
+        return {key: _without_huge(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_huge(inner) for inner in value]
+    return 0 if _is_huge(value) else value
 
 
 _EXPECTATIONS = {
@@ -156,7 +183,9 @@ def expected(error: ErrorDetails) -> str:
     return told or re.sub(r"^(Input|String) should (be |have |match )?", "", error["msg"])
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, *, named: Place) -> str:
+    if any(is_secret_name(str(part)) for part in named) or (isinstance(value, str) and looks_secret(value)):
+        return "a value that is not shown"
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list | tuple):
@@ -188,72 +217,3 @@ def _without_none(kind: Any) -> Any:
     if get_origin(kind) in {Union, UnionType}:
         return next(inner for inner in get_args(kind) if inner is not type(None))
     return kind
-
-
-# A key or table name: bare, "basic" or 'literal', with dots between the parts.
-_PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
-_KEY = rf"{_PART}(?:\s*\.\s*{_PART})*"
-_TABLE = re.compile(rf"\s*(\[\[?)\s*({_KEY})\s*\]\]?")
-_ASSIGNMENT = re.compile(rf"\s*({_KEY})\s*=\s*")
-_TOKEN = re.compile(r"""\"\"\"|'''|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\#[^\n]*|[\[\]{}]""")
-
-
-def key_lines(text: str) -> Iterator[tuple[Place, int]]:
-    """Each table and key of a TOML text that tomllib has accepted, with its line (from 1). tomllib itself keeps no lines.
-
-    Values may span lines (lists, inline tables, long strings): what stands inside them is skipped, and belongs to its key's line.
-    """
-    table: Place = ()
-    counts: dict[Place, int] = {}
-    depth, long_string = 0, ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        start = 0
-        if not depth and not long_string:
-            if header := _TABLE.match(line):
-                table = _resolved(_parts(header[2]), counts, opens_element=header[1] == "[[")
-                yield table, number
-                continue
-            assignment = _ASSIGNMENT.match(line)
-            if not assignment:
-                continue
-            yield (*table, *_parts(assignment[1])), number
-            start = assignment.end()
-        depth, long_string = _after_line(line, start, depth=depth, long_string=long_string)
-
-
-def _after_line(line: str, start: int, *, depth: int, long_string: str) -> tuple[int, str]:
-    """How many brackets are open, and which long string, at the end of a line."""
-    while True:
-        if long_string:
-            end = line.find(long_string, start)
-            while long_string == '"""' and end > 0 and line[end - 1] == "\\":
-                end = line.find(long_string, end + 1)
-            if end < 0:
-                return depth, long_string
-            start, long_string = end + 3, ""
-        token = _TOKEN.search(line, start)
-        if not token:
-            return depth, ""
-        start = token.end()
-        if token[0] in {'"""', "'''"}:
-            long_string = token[0]
-        elif token[0] in {"[", "{"}:
-            depth += 1
-        elif token[0] in {"]", "}"}:
-            depth -= 1
-
-
-def _parts(key: str) -> tuple[str, ...]:
-    return tuple(json.loads(part) if part.startswith('"') else part.strip("'") for part in re.findall(_PART, key))
-
-
-def _resolved(parts: tuple[str, ...], counts: dict[Place, int], *, opens_element: bool) -> Place:
-    """The place of a table header: `[service.settings]` after the second `[[service]]` is ("service", 1, "settings")."""
-    place: Place = ()
-    for index, part in enumerate(parts):
-        place = (*place, part)
-        if index == len(parts) - 1 and opens_element:
-            counts[place] = counts.get(place, -1) + 1
-        if place in counts:
-            place = (*place, counts[place])
-    return place

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from blocks.traefik_api import AdminUrls, Shown
+from blocks.traefik_api import AdminUrls, Shown, without_logins
 from blocks.traefik_files import DynamicFiles, is_routing, mend_all, sync_folder, write_beside
 from blocks.traefik_state import ReleaseRoute, RoutingState, ServiceRoute, refuse_unserved, require_name
 from delivery.errors import DeliveryError, InvalidSettings, StaleFence, TransientError
@@ -65,6 +65,11 @@ class TraefikRoutes(BaseModel):
     @classmethod
     def _environment_is_a_name(cls, environment: str) -> str:
         return require_name("environment", environment)
+
+    @field_validator("admin_url", "more_admin_urls")
+    @classmethod
+    def _are_addresses(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return without_logins(given)
 
     # ---- what should be
 

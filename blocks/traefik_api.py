@@ -7,9 +7,18 @@ from typing import Any
 import httpx
 
 from blocks.http import shared_client
+from delivery.addresses import why_not
 from delivery.errors import DeliveryError, TransientError
 
 _SECONDS = 3.0
+
+
+def without_logins(given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """The addresses as they are. Raises `ValueError`, which pydantic tells, for one that is none or that would show a login in messages."""
+    for address in (given,) if isinstance(given, str) else given:
+        if why := why_not(address, secret=False):
+            raise ValueError(why)
+    return given
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,11 @@
 """What an environment's routing should be, as values, and what may not be asked for."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from delivery.application import STRICT
 from delivery.errors import DeliveryError, InvalidSettings
-
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
-# What may stand in a route: it becomes part of a Traefik rule, where a backtick would end the text.
-_ROUTE = re.compile(r"/[A-Za-z0-9._~/-]*")
+from delivery.file_rules import NAME, ROUTE
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class RoutingState:
 
 def require_name(what: str, name: str) -> str:
     """The name, if it may stand in names of containers, networks and Traefik services. Raises `InvalidSettings`."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise InvalidSettings(
             f"{what}: got {name[:80]!r}, expected up to 40 lower-case letters, digits and dashes.", next="correct the name."
         )
@@ -73,7 +69,7 @@ def refuse_unserved(environment: str, state: RoutingState) -> None:
         for name, service in release.services.items():
             require_name("service", name)
             for prefix in service.routes:
-                if not _ROUTE.fullmatch(prefix):
+                if not ROUTE.fullmatch(prefix):
                     raise InvalidSettings(
                         f"service {name}.routes: got {prefix[:80]!r}, expected a path such as /api.", next="correct greenroom.toml."
                     )

@@ -2,9 +2,10 @@
 
 import httpx
 from prefect.blocks.core import Block
-from pydantic import SecretStr
+from pydantic import ConfigDict, SecretStr, field_validator
 
 from blocks.notifier import seconds_to_wait
+from delivery.addresses import why_not
 from delivery.errors import DeliveryError, TransientError, TryLater, Undeliverable
 from delivery.notices import environment_of, is_passing, is_urgent, message_of
 from delivery.ports import Notifier
@@ -17,6 +18,8 @@ class WebhookNotifier(Block):
     A notice may arrive twice, with the same header `Idempotency-Key`.
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     _block_type_name = "Webhook notifier"
     _block_type_slug = "webhook-notifier"
     _description = "Tells an address how releases go."
@@ -24,6 +27,13 @@ class WebhookNotifier(Block):
     url: SecretStr
     token: SecretStr | None = None
     timeout_seconds: int = 5
+
+    @field_validator("url")
+    @classmethod
+    def _is_private(cls, address: SecretStr) -> SecretStr:
+        if why := why_not(address.get_secret_value(), secret=True):
+            raise ValueError(why)
+        return address
 
     def post(self, key: str, text: str, *, link: str | None = None) -> None:
         """Raises `TransientError` when it may be taken later, else `DeliveryError`. No message holds the token or the address."""

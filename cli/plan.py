@@ -8,6 +8,7 @@ from cli.house import open_local_house
 from cli.journal import release_named
 from delivery.environment import Kind
 from delivery.plan import Plan, Step, StepKind, plan_rollout
+from flows.validation import require_values
 
 WORDS = {
     StepKind.PREPARE: "images are pulled by digest, networks exist, there is room",
@@ -35,6 +36,8 @@ def show_plan(release: str, environment: str, *, kind: Kind, as_json: bool) -> N
         policy = house.environment(environment)
         found = release_named(house.store, release)
         capabilities = house.target(policy).capabilities
+        if kind != "rollback":
+            require_values(house, policy, found)
         plan = plan_rollout(found, policy, capabilities=capabilities, blue=house.store.live(environment), kind=kind)
     if as_json:
         print(json.dumps({"hash": fingerprint(plan), "plan": to_document(plan)}, ensure_ascii=False))

@@ -13,6 +13,7 @@ from delivery.application import STRICT
 from delivery.backup import BackupSettings
 from delivery.canary import JudgePolicy
 from delivery.downgrade import DowngradePolicy
+from delivery.environment_rules import ValueRules
 from delivery.errors import InvalidSettings
 from delivery.go import GoSettings
 from delivery.inspection_settings import InspectionSettings
@@ -258,6 +259,7 @@ class Environment:
     trigger: tuple[Trigger, ...] = ()
     waiver: tuple[MigrationWaiver, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    values: ValueRules = field(default_factory=ValueRules)
 
     @property
     def name(self) -> str:

@@ -7,9 +7,10 @@ from functools import total_ordering
 
 from delivery.errors import InvalidSettings
 
+_LONGEST_VERSION = 100  # it becomes part of image tags, which have 128 characters at most
 _SHA = re.compile(r"[0-9a-f]{40}")
 _SEMVER = re.compile(
-    r"v?(?P<major>0|[1-9]\d{0,8})\.(?P<minor>0|[1-9]\d{0,8})\.(?P<patch>0|[1-9]\d{0,8})"
+    r"v?(?P<major>0|[1-9][0-9]{0,8})\.(?P<minor>0|[1-9][0-9]{0,8})\.(?P<patch>0|[1-9][0-9]{0,8})"
     r"(?:-(?P<pre>[0-9a-z]+(?:[.-][0-9a-z]+)*))?"
 )
 
@@ -51,7 +52,7 @@ class Semver:
 
     @classmethod
     def parse(cls, text: str) -> "Semver":
-        found = _SEMVER.fullmatch(text)
+        found = _SEMVER.fullmatch(text) if len(text) <= _LONGEST_VERSION else None
         if not found:
             raise InvalidSettings(
                 f"Not a version: got {text[:80]!r}, expected MAJOR.MINOR.PATCH, for instance 1.4.2 or v1.4.2.",

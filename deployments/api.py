@@ -181,13 +181,21 @@ class PrefectApi:
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  jitter, not a secret
             pause *= 2
         if answer.is_success:
-            return answer.json() if answer.content else {}
+            return _document(answer)
         raise InvalidSettings(f"The Prefect API refused {method} {path}: {_words(answer)}", next=_next_step(answer.status_code))
+
+
+def _document(answer: httpx.Response) -> Any:
+    try:
+        return answer.json() if answer.content else {}
+    except ValueError:
+        raise DeliveryError("What answered is not Prefect's API: it did not say JSON.", next="correct PREFECT_API_URL.") from None
 
 
 def _words(answer: httpx.Response) -> str:
     try:
-        detail = answer.json().get("detail") or answer.json().get("exception_detail")
+        said = answer.json()
+        detail = (said.get("detail") or said.get("exception_detail")) if isinstance(said, dict) else said
     except ValueError:
         detail = answer.text[:300]
     return f"HTTP {answer.status_code} {detail}"

@@ -1,5 +1,6 @@
 """What a flow stands on: the settings, the journal, the environment files and the blocks, opened together and closed together."""
 
+import difflib
 import logging
 import os
 import socket
@@ -189,8 +190,11 @@ class House:
     def _require(self, kinds: Sequence[type[Block]], reference: str) -> Any:
         block = self._find(kinds, reference)
         if block is None:
+            slugs = [slug_of(kind) for kind in kinds]
+            close = difflib.get_close_matches(reference.rpartition("/")[0], slugs, n=1)
+            hint = f" Did you mean {close[0]}/{reference.rpartition('/')[2]}?" if close and close[0] not in reference else ""
             raise InvalidSettings(
-                f"There is no block {reference!r}, expected one of type {' or '.join(slug_of(kind) for kind in kinds)}.",
+                f"There is no block {reference!r}, expected one of type {' or '.join(slugs)}.{hint}",
                 next="write it into the blocks file and run `python -m deployments.register`, or correct its name.",
             )
         return block

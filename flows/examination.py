@@ -8,6 +8,7 @@ from delivery.dsse import IN_TOTO
 from delivery.errors import InvalidSettings
 from delivery.plan import require_able
 from flows.assembly import House
+from flows.validation import troubles_of
 
 Verdict = Literal["ok", "look", "missing"]
 
@@ -43,6 +44,19 @@ def examine_signing_key(house: House, name: str) -> Finding:
             next=f"put its public half into {house.settings.keys_dir}, or correct provenance.keys.",
         )
     return Finding(name, "ok", f"signs, and is trusted by {', '.join(asking)}")
+
+
+def examine_values(house: House, environment_name: str, name: str) -> Finding:
+    """What the environment gives to the services of the newest release: names only. Raises `InvalidSettings` when its file is unsound."""
+    environment = house.environment(environment_name)
+    newest = next(iter(house.store.releases()), None)
+    found = troubles_of(house, environment, newest)
+    if not found:
+        told = f"{newest.id} gets what it needs" if newest else "no release says yet what it needs"
+        return Finding(name, "ok", f"{told}; no debugging, no weak key, nothing that another environment has")
+    worst = [trouble for trouble in found if trouble.certain]
+    advice = " ".join(dict.fromkeys(trouble.next for trouble in worst or found))
+    return Finding(name, "missing" if worst else "look", "; ".join(trouble.what for trouble in found), advice)
 
 
 def examine_environment(house: House, environment_name: str, name: str) -> Finding:

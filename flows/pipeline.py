@@ -27,6 +27,7 @@ from flows.rollout import log, result_of, run_rollout
 from flows.signing import sign_tests
 from flows.telling import RunView, Telling, this_run
 from flows.trust import require_signer, sign_release
+from flows.validation import require_values
 from tasks.build import build_images
 from tasks.checks import verify
 from tasks.endtoend import end_to_end
@@ -113,6 +114,7 @@ def require_ready(house: House, until: Until, remediates: str | None = None) -> 
     for environment in map(house.environment, ways):
         require_able(environment, house.target(environment).capabilities)
         require_signer(house, environment)
+        require_values(house, environment)
     if ways:
         house.registry().is_ready()
 

@@ -17,7 +17,7 @@ from delivery.preflight import Item, failing, judge_scans, judge_tests, sentence
 from delivery.release import Release
 from delivery.scan import Severity
 from flows.assembly import House, open_house
-from flows.examination import examine_environment, examine_signing_key
+from flows.examination import examine_environment, examine_signing_key, examine_values
 from flows.messages import in_one_message
 from flows.parameters import EnvironmentName
 from flows.telling import leave_artifact, this_run
@@ -133,7 +133,10 @@ class _Checklist:
         if migrations and migrations.database not in {*known, *self.environment.variables}:
             told = f"{migrations.database}, which migrations need, is not among them: {', '.join(known) or 'none'}"
             return Item(name, "fail", told, "write it into the environment's secrets block.")
-        return Item(name, "pass", f"{', '.join(known) or 'none'} (names only; no value was looked at)")
+        values = examine_values(self.house, self.environment.name, name)
+        if values.verdict == "missing":
+            return Item(name, "fail", values.evidence, values.next)
+        return Item(name, "pass", f"{', '.join(known) or 'none'} (names only; values are weighed, and not shown)")
 
     def _migrations(self, name: str) -> Item:
         if self._release and self._release.migrations is None:

@@ -25,6 +25,7 @@ from flows.rollout import closed_rollout_of, log, require_eyes, require_no_hold,
 from flows.signing import sign_approval
 from flows.telling import Notices, RunView, Telling, leave_artifact, left_artifact, this_run
 from flows.trust import decision_on
+from flows.validation import require_values_for
 from tasks.report import evidence_markdown
 
 
@@ -73,6 +74,7 @@ def ask(
         require_rollout_of(house, environment_name, remediates)
     plan = plan_for(house, release, environment, kind, planned=planned, remediates=remediates)
     require_eyes(house, plan)
+    require_values_for(house, plan)
     expires_at = house.store.now() + timedelta(hours=environment.approval.expires_hours)
     request = house.store.open_request(plan, key=key, expires_at=expires_at)
     log.info("Request %d: %s", request.number, plan.sentence())
@@ -144,7 +146,7 @@ class ApprovalForm(RunInput):
         Field(description="Write approve or reject."),
         WithJsonSchema({"type": "string", "pattern": "^(approve|reject)$"}),
     ]
-    approver: Annotated[str, Field(min_length=1, max_length=100, description="Your name, as it is kept in the journal.")]
+    approver: Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S", description="Your name, as it is kept in the journal.")]
     reason: Annotated[str, Field(max_length=500, description="Why, in one sentence.")] = ""
     channel: Annotated[Literal["ui", "cli", "api"], Field(description="Where this answer comes from.")] = "ui"
 

@@ -25,6 +25,7 @@ from flows.migrations import known_of_way_back
 from flows.signing import sign_rollout
 from flows.telling import Notices, RunView, Telling, this_run, this_run_was_asked_for_at
 from flows.trust import require_may_begin, require_may_go_live
+from flows.validation import require_values_for
 from tasks.lease import LeaseKeeper
 from tasks.report import rollout_markdown, rollout_rows
 from tasks.report_inspection import inspection_rows
@@ -70,6 +71,7 @@ def run_rollout(
     """
     means = means_of(house, plan.environment)
     require_eyes(house, plan)
+    require_values_for(house, plan)
     tidy_up(house, plan.environment)
     if done := _done_before(house, plan, by=by):
         return done

@@ -120,6 +120,12 @@ def recipe_of(
         raise InvalidSettings(
             f"service {service.name}: {missing!r} is not in commit {source.sha.short}.", next="correct greenroom.toml, or commit the file."
         )
+    for path, found in ((service.context, context), (service.dockerfile, dockerfile)):
+        if not found.resolve().is_relative_to(files.resolve()):
+            raise InvalidSettings(
+                f"service {service.name}: {path!r} leads out of the repository.",
+                next="correct greenroom.toml, or commit a file, not a link.",
+            )
     created = source.committed_at.strftime("%Y-%m-%dT%H:%M:%SZ")
     title = f"{application.name}-{service.name}"
     labels = {"version": str(version), "revision": str(source.sha), "created": created, "title": title}

@@ -223,7 +223,7 @@ def test_a_dead_slack_is_a_transient_error_without_the_address() -> None:
     assert "secret-path" not in str(dead.value)
 
 
-@pytest.mark.parametrize("fields", [{}, {"token": "t"}, {"channel": "c"}, {"token": "t", "channel": "c", "webhook": "http://x"}])
+@pytest.mark.parametrize("fields", [{}, {"token": "t"}, {"channel": "c"}, {"token": "t", "channel": "c", "webhook": "https://x"}])
 def test_a_notifier_has_exactly_one_way(fields: dict[str, str]) -> None:
     with pytest.raises(InvalidSettings, match="neither or both"):
         SlackNotifier(**fields)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import tomllib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks.toml_file import key_lines
+from blocks.toml_text import key_lines
 
 
 def test_lines_are_found_around_everything_that_spans_lines() -> None:
@@ -60,6 +60,10 @@ o = 2
         ("w", 1, "n", 1): 28,
         ("w", 1, "n", 1, "o"): 29,
     }
+
+
+def test_keys_are_spelled_as_toml_spells_them() -> None:
+    assert dict(key_lines("\"\\U00000041\" = 1\n# \u2028 [no table]\n'a\\b' = 2\n")) == {("A",): 1, ("a\\b",): 3}
 
 
 @given(st.text(alphabet="ab=[]{}\"'#.\\\n 1,", max_size=60))

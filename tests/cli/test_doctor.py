@@ -39,6 +39,11 @@ def test_what_is_there_is_found_beside_what_is_missing(examined: dict[str, Any])
     assert examined["abandoned rollouts"]["evidence"] == "none"
 
 
+def test_what_an_environment_gives_is_an_item_of_its_own(examined: dict[str, Any]):
+    assert examined["values of production"]["verdict"] == "missing"
+    assert examined["values of production"]["evidence"].startswith("There is no blocks file")
+
+
 def test_it_sees_on_which_address_a_server_listens():
     with socket.create_server(("127.0.0.1", 0)) as private, socket.create_server(("0.0.0.0", 0)) as public:  # noqa: S104  for a moment
         [here], [everywhere] = _listening(private.getsockname()[1]), _listening(public.getsockname()[1])

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from blocks.settings import environment_names, load_environment
+from delivery.environment_rules import Values, look, troubles
 from delivery.triggers import Trigger
 
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).resolve().parents[2] / "deployments" / "environments"
 
 
@@ -54,3 +56,12 @@ def test_production_is_verified_and_goes_back_by_itself() -> None:
     policy = load_environment("production", FOLDER).verification
     assert (policy.enabled, policy.on_failure, policy.newest_seconds) == (True, "rollback", 1200)
     assert policy.alert_after < policy.rollback_after
+
+
+@pytest.mark.parametrize("folder", ["deployments/environments", "deployments/demo/environments", "tests/system/environments"])
+def test_what_environment_files_give_debugs_nothing_and_is_no_secret(folder: str) -> None:
+    for name in environment_names(ROOT / folder):
+        environment = load_environment(name, ROOT / folder)
+        known = {variable: look(variable, value, key=b"", place="") for variable, value in environment.variables.items()}
+        here = Values(name, first=environment.environment.after is None, known=known, whole=True)
+        assert troubles(here, (), ()) == ()

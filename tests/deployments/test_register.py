@@ -109,6 +109,42 @@ def test_the_api_refuses_what_cannot_be_meant_and_names_it(
     assert named in answer.json()["detail"]
 
 
+SOUND = {
+    "pipeline": {"sha": SHA, "version": "v1.4.2", "remediates": "production-7"},
+    "promote": {"release": "v1.0.0-3f2a1bc9", "environment": "production", "remediates": "production-7"},
+    "rollback": {"environment": "production", "version": "v1.4.2", "reason": "it is slow", "by": "Bea"},
+    "preflight": {"environment": "production"},
+}
+FREE = ("reason", "by")  # words of people, which nothing reads but people
+HOSTILE = [
+    "", "\n", "{sound}\n", "\n{sound}", "{sound};touch marker", "$(touch marker)", "`touch marker`", "{{ sound }}", "--upload-pack=x",
+    "a..b", "../{sound}", "٣", "{sound}\u0000", "\u202e{sound}", "x" * 300, None, 7, True, [], ["{sound}"],
+    {"__prefect_kind": "jinja", "template": "$(touch marker)"},  # rendered by Prefect, and then looked at like any text
+]  # fmt: skip
+
+
+@pytest.mark.prefect
+def test_no_parameter_takes_what_a_shell_a_template_a_path_or_another_type_would_be(api: httpx.Client) -> None:
+    taken = []
+    for deployment, sound in SOUND.items():
+        assert start(api, deployment, {"parameters": sound}).status_code == 201
+        for name, value in sound.items():
+            for hostile in HOSTILE if name not in FREE else ["", " \n", None, 7, [], "x" * 501]:
+                said = hostile.replace("{sound}", value) if isinstance(hostile, str) else hostile
+                optional = said is None and name in ("version", "remediates", "by")
+                answer = start(api, deployment, {"parameters": {**sound, name: said}})
+                if answer.status_code != 409 and not optional:
+                    taken.append((deployment, name, said, answer.status_code))
+    assert taken == []
+
+
+@pytest.mark.prefect
+def test_the_words_of_people_stay_as_they_were_written(api: httpx.Client) -> None:
+    words = "{{ prefect.variables.x }} ${HOME} $(touch marker) <!channel> ; rm -rf /"
+    answer = start(api, "rollback", {"parameters": {"environment": "production", "reason": words}})
+    assert (answer.status_code, answer.json()["parameters"]["reason"]) == (201, words)
+
+
 @pytest.mark.prefect
 def test_the_same_key_twice_is_one_run(api: httpx.Client) -> None:
     body = {"parameters": {"sha": SHA, "version": "v1.4.2"}, "idempotency_key": "one-and-the-same"}

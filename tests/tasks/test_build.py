@@ -81,6 +81,19 @@ def test_a_service_without_its_dockerfile_in_the_commit_is_refused(tmp_path: Pat
         recipe_of(declared.service[0], source, declared, VERSION, files=Path(source.path), base_images={})
 
 
+@pytest.mark.parametrize("link", ["api", "api/Dockerfile"])
+def test_a_dockerfile_or_context_that_leads_out_of_the_repository_is_refused(tmp_path: Path, link: str) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "Dockerfile").write_text(DOCKERFILE)
+    repository = Repository(tmp_path / "repository")
+    (repository.path / link).parent.mkdir(exist_ok=True)
+    (repository.path / link).symlink_to(tmp_path / "outside" / ("Dockerfile" if link.endswith("Dockerfile") else ""))
+    source = checkout.plain(str(repository.path), repository.commit("A link"), work_dir=tmp_path / "work")
+    declared = application()
+    with pytest.raises(InvalidSettings, match=f"service api: '{link}' leads out of the repository"):
+        recipe_of(declared.service[0], source, declared, VERSION, files=Path(source.path), base_images={})
+
+
 @pytest.mark.docker
 def test_an_image_holds_the_commit_and_nothing_that_checks_left(name: str, tmp_path: Path) -> None:
     source = check_out_image(tmp_path, DOCKERFILE, api__app_py="a = 1\n")
