@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from blocks.journal import SqlJournal
 from cli.main import run
 from delivery.approval import Approval, Granted, Pending, PromotionRequest, words_to_break_glass, words_to_sign
 from delivery.dsse import NotProven
@@ -69,19 +70,27 @@ def board(stage: Stage, tmp_path: Path, request: pytest.FixtureRequest) -> Board
     return board
 
 
-def test_one_person_brings_a_release_past_the_quorum_and_a_freeze_and_everybody_is_told_before_the_first_act(board: Board) -> None:
+def test_one_person_brings_a_release_past_the_quorum_and_a_freeze_and_everybody_is_told_before_the_first_act(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = board.broken(board.ask("1.0.0"), "Bea")
     assert decision_on(board.stage.house, request) == Granted(("Bea",), glass=REASON)
     told: list[str] = []
+    put, before_the_first_act = type(board.stage.house.store).put_notice, []
+
+    def listen(store: SqlJournal, key: str, text: str, link: str | None, *, once: bool = False) -> None:
+        told.append(text)
+        put(store, key, text, link, once=once)
 
     def look(_verb: str, _when: str) -> None:
-        if not told:
-            told.extend(text for _, _, text, _ in board.stage.house.store.unsent_notices())
+        if not before_the_first_act:
+            before_the_first_act.extend(told)
 
+    monkeypatch.setattr(type(board.stage.house.store), "put_notice", listen)
     board.stage.production.spoil = look
     record = board.carry_out(request)
     assert (record.ending, record.by) == (Ending.LIVE, "Bea (broke the glass)")
-    (loud,) = [text for text in told if text.startswith("THE GLASS WAS BROKEN")]
+    (loud,) = [text for text in before_the_first_act if text.startswith("THE GLASS WAS BROKEN")]
     assert loud == (
         "THE GLASS WAS BROKEN. Bea brings v1.0.0 to production by request 1, "
         f"past NO GO, freeze: audit, until 2999-01-01T00:00:00+00:00. Reason: {REASON}"
