@@ -131,7 +131,7 @@ class _Rehearsal:
 
     def _smoke(self, release: Release, addresses: Sequence[Address], lead: str) -> None:
         self._go_on()
-        results = probes.smoke(release.smoke, addresses)
+        results = probes.smoke(release.smoke, addresses, on_copy=True)
         failed = _first_sick(results)
         if failed is not None:
             raise _Unwell(
