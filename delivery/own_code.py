@@ -22,7 +22,11 @@ _NO_CODE = frozenset({
 })  # fmt: skip
 # Compressed: bytes in them name nothing.
 _PACKED = frozenset({".zip", ".whl", ".egg", ".pyz", ".jar", ".war"})
-_REVISION = (re.compile(rb"^revision\s*[:=]", re.MULTILINE), re.compile(rb"^down_revision\s*[:=]", re.MULTILINE))
+# A module that says which revision it is and which came before, however it writes that.
+_REVISION = (
+    re.compile(rb"^revision\b[^\n]*=", re.MULTILINE),
+    re.compile(rb"^(?:revision\b[^\n=]*,\s*)?down_revision\b[^\n]*=", re.MULTILINE),
+)
 _EDITABLE = re.compile(rb'"editable"\s*:\s*true')
 MOST_PLACES = 20
 

@@ -67,9 +67,11 @@ def test_alembics_revisions_tell_of_the_past() -> None:
     search = CodeSearch(("note",))
     search.look("api:/srv/migrations/versions/0002.py", b'revision = "0002"\ndown_revision = "0001"\nadd("note")')
     search.look("api:/srv/other/0003.py", b'revision: str = "0003"\ndown_revision: str | None = "0002"\nadd("note")')
+    search.look("api:/srv/other/0004.py", b'revision, down_revision = "0004", "0003"\nadd("note")')
     assert (search.files, search.named(["note"])) == (0, ())
     search.look("api:/srv/migrations/env.py", b"import models; models.note")
-    assert search.named(["note"]) == ("api:/srv/migrations/env.py:1",)
+    search.look("api:/srv/pages.py", b"revision = 3\nnote = 1\nold(down_revision=2)")
+    assert search.named(["note"]) == ("api:/srv/migrations/env.py:1", "api:/srv/pages.py:2")
 
 
 SITE = "venv/lib/python3.11/site-packages"
