@@ -50,7 +50,7 @@ def contracting_markdown(contracting: Iterable[Told]) -> Iterator[str]:
     """For each thing that is taken away and each version that serves: proved how, or where it is still named and who answers for it."""
     rows = [
         f"| {_cell(proof.contraction.label)} | {proof.release} | {'proved' if proof.holds else '**not proved**'}: {_cell(proof.how)}"
-        f"{f'. **{_cell(waiver.sentence().capitalize())}**' if waiver else ''} |"
+        f"{f'. **{_cell(waiver.sentence())}**' if waiver else ''} |"
         for proof, waiver in contracting
     ]
     if rows:

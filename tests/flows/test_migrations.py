@@ -171,7 +171,7 @@ def test_a_waived_contraction_is_refused_without_a_proof_even_where_nobody_makes
     assert request.plan.release == release
     shown = at_the_gate(stage, request.plan)
     assert "| drop-column on rooms: note | v1.0.0-100aaaaa | **not proved**: no rehearsal in staging has looked at it" in shown
-    assert "**Waived by bea until 2999-01-01: nobody reads it** |" in shown.replace("Bea", "bea")
+    assert "**waived by Bea until 2999-01-01: nobody reads it** |" in shown
 
 
 def at_the_gate(stage: Stage, plan: Plan) -> str:
