@@ -172,9 +172,7 @@ def test_smoke_requests_and_health_paths_are_asked_each_once_and_health_must_tel
 
 
 def test_what_may_write_is_not_asked_of_what_users_reach():
-    release = a_release(
-        "1.1.0", smoke=(Smoke("api", "/api/listings", method="POST", body={"key": "{unique}"}), Smoke("api", "/api/listings"))
-    )
+    release = a_release("1.1.0", smoke=(Smoke("api", "/api/jobs", method="POST", body={"key": "{unique}"}), Smoke("api", "/api/listings")))
     assert [endpoint.path for endpoint in endpoints(release)] == ["/api/listings", "/health"]
 
 

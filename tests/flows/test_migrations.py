@@ -222,6 +222,20 @@ def test_production_refuses_what_staging_waived_or_proved_of_something_else(
     assert "waive contraction" in raised.value.next
 
 
+def test_what_was_proved_of_a_revision_that_was_written_anew_since_counts_no_longer(
+    stage: Stage, edit_environment: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = dropping(stage, edit_environment)
+    live = stage.house.store.live("production")
+    assert live is not None
+    rehearsed(monkeypatch, edit_environment, live, Proof(GONE, live.id, True, "well"))
+    stage.bring(release, "staging")
+    anew = replace(DROPPING, revisions=(replace(DROPPING.revisions[0], sha256="e" * 64),))
+    production = stage.house.environment("production")
+    ((proof, waiver),) = contractions_at(stage.house, production, admission(stage.house, anew, production))
+    assert (proof.holds, waiver) == (False, None)
+
+
 def test_what_only_the_copy_saw_go_needs_its_proof_as_well(stage: Stage, edit_environment: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     stage.bring(stage.on_staging("1.0.0"), "production")
     live = stage.house.store.live("production")
