@@ -162,7 +162,7 @@ def _unseen(seen: Seen) -> str:
         if search is not None and search.unreadable:
             return f"{search.unreadable[0]} cannot be read"
         if search is None or not search.files:
-            return f"nothing was found in its image of {service.name} that could be looked at"
+            return f"no code was found in its image of {service.name}"
     return ""
 
 

@@ -20,6 +20,8 @@ _NO_CODE = frozenset({
     ".md", ".rst", ".css", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".ico", ".svg", ".woff", ".woff2", ".ttf", ".otf", ".eot",
     ".mp3", ".mp4", ".webm", ".pdf", ".gz", ".br",
 })  # fmt: skip
+# Searched, but an image that has nothing else has not shown its code.
+_NO_PROGRAM = frozenset({".ini", ".cfg", ".conf", ".toml", ".yaml", ".yml", ".json", ".txt", ".lock", ".mako", ".sh"})
 # Compressed: bytes in them name nothing.
 _PACKED = frozenset({".zip", ".whl", ".egg", ".pyz", ".jar", ".war"})
 # A module that says which revision it is and which came before, however it writes that.
@@ -34,7 +36,7 @@ MOST_PLACES = 20
 def is_own(path: str, working_directory: str) -> bool:
     """Is a file of an image (its path without the first slash) the application's, by where it lies? `working_directory` is the image's."""
     place = PurePosixPath(path)
-    if _FOREIGN.intersection(place.parts) or place.suffix.lower() in _NO_CODE or _YARN.match(path):
+    if _FOREIGN.intersection(place.parts) or place.suffix.lower() in _NO_CODE or place.name.startswith(".") or _YARN.match(path):
         return False
     home = working_directory.strip("/")
     if any(_is_below(path, folder) for folder in (*_OWN, *([home] if home and home not in _SYSTEM else []))):
@@ -71,19 +73,37 @@ class CodeSearch:
     """
 
     names: tuple[str, ...]
-    files: int = 0
     # By name: `api:/srv/models.py:12`, at most one of each file.
     places: dict[str, list[str]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
+    _looked_at: list[str] = field(default_factory=list)
+    _environments: list[str] = field(default_factory=list)
+    _own: int = 0
 
-    def look(self, where: str, content: bytes | None) -> None:
+    @property
+    def files(self) -> int:
+        """How many programs were looked at. Settings, Alembic's env.py, and what a virtual environment has beside its packages are none: an
+        image with nothing else has not shown its code.
+        """
+        return self._own + sum(not where.startswith(tuple(self._environments)) for where in self._looked_at)
+
+    def look_at_package(self, where: str, content: bytes | None) -> None:
+        """At a file of one of `own_packages`: it counts, wherever it lies."""
+        self.look(where, content, counts=False)
+        self._own += content is not None
+
+    def look(self, where: str, content: bytes | None, *, counts: bool = True) -> None:
         """At one file; None for one that could not be read."""
         if content is None or PurePosixPath(where).suffix.lower() in _PACKED:
             self.unreadable.append(where)
             return
         if where.endswith(".py") and all(line.search(content) for line in _REVISION):
             return
-        self.files += 1
+        if where.endswith("/pyvenv.cfg"):
+            self._environments.append(where.removesuffix("pyvenv.cfg"))
+        place = PurePosixPath(where)
+        if counts and place.suffix not in _NO_PROGRAM and not (place.name == "env.py" and b"run_migrations" in content):
+            self._looked_at.append(where)
         for name in self.names:
             if found := _as_word(name).search(content):
                 line = "" if b"\0" in content else f":{content.count(bytes([10]), 0, found.start()) + 1}"

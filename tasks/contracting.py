@@ -113,7 +113,7 @@ class Contracting:
                     search.look(f"{service}:/{path}", content)
             if packages := own_packages(notes):
                 for path, content in self._files(release, service, lambda path, _: path in packages):
-                    search.look(f"{service}:/{path}", content)
+                    search.look_at_package(f"{service}:/{path}", content)
         except StaleFence:
             raise
         except DeliveryError as broken:

@@ -100,7 +100,7 @@ def test_what_no_code_names_and_smoke_lives_through_is_proved_and_the_evidence_s
         (seen(CLEAN, function="BEGIN\n NEW.note := 1"), "note is named in the function sync():2"),
         (seen({f"{n}.py": b"note" for n in range(5)}), "note is named in api:/srv/0.py:1, api:/srv/1.py:1, api:/srv/2.py:1 (and 2 more)"),
         (seen(CLEAN, smoke=0), "it declares no smoke request"),
-        (seen(CLEAN, worker={}), "nothing was found in its image of worker that could be looked at"),
+        (seen(CLEAN, worker={}), "no code was found in its image of worker"),
         (seen({**CLEAN, "big.bin": None}), "api:/srv/big.bin cannot be read"),
         (seen({**CLEAN, "lib.zip": b"PK"}), "api:/srv/lib.zip cannot be read"),
     ],

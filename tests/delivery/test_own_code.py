@@ -16,7 +16,7 @@ def test_what_lies_outside_the_systems_folders_is_the_applications(path: str) ->
     "path",
     ["usr/lib/python3/json.py", "usr/local/lib/python3.11/json.py", "venv/lib/python3.11/site-packages/sqlalchemy/sql.py", "etc/passwd",
      "srv/node_modules/pg/index.js", "srv/app/__pycache__/models.cpython-311.pyc", "usr/local/bin/node", "usr/bin/x.py", "srv/README.md",
-     "srv/static/logo.png", "var/lib/dpkg/status", "opt/yarn-v1.22.22/lib/cli.js"],
+     "srv/static/logo.png", "root/.bashrc", ".dockerenv", "var/lib/dpkg/status", "opt/yarn-v1.22.22/lib/cli.js"],
 )  # fmt: skip
 @pytest.mark.parametrize("home", ["/", "", "/usr", "/srv"])
 def test_what_is_somebody_elses_is_not(path: str, home: str) -> None:
@@ -72,6 +72,32 @@ def test_alembics_revisions_tell_of_the_past() -> None:
     search.look("api:/srv/migrations/env.py", b"import models; models.note")
     search.look("api:/srv/pages.py", b"revision = 3\nnote = 1\nold(down_revision=2)")
     assert search.named(["note"]) == ("api:/srv/migrations/env.py:1", "api:/srv/pages.py:2")
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("srv/alembic.ini", b"note"),
+        ("usr/local/bin/docker-entrypoint.sh", b"exec note"),
+        ("srv/migrations/env.py", b"import note\nwith x:\n    context.run_migrations()"),
+        ("srv/migrations/script.py.mako", b"note"),
+    ],
+)
+def test_what_every_image_has_is_searched_and_is_no_code_that_was_shown(path: str, content: bytes) -> None:
+    search = CodeSearch(("note",))
+    search.look(f"api:/{path}", content)
+    assert (search.files, search.named(["note"])) == (0, (f"api:/{path}:1",))
+
+
+def test_the_scripts_of_a_virtual_environment_are_searched_and_are_no_code_that_was_shown() -> None:
+    search = CodeSearch(("note",))
+    search.look("api:/venv/bin/shop", b"import shop; shop.note")
+    search.look("api:/venv/pyvenv.cfg", b"home = /usr/local/bin")
+    assert (search.files, search.named(["note"])) == (0, ("api:/venv/bin/shop:1",))
+    search.look_at_package("api:/venv/lib/python3.11/site-packages/shop/models.py", b"x = 1")
+    search.look("api:/srv/app.py", b"x = 1")
+    search.look("api:/venv2/app.py", b"x = 1")
+    assert search.files == 3
 
 
 SITE = "venv/lib/python3.11/site-packages"
