@@ -1,6 +1,6 @@
 """Does what an environment has still to apply fit the version that serves there? Asked before anything is published, staged or approved."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from blocks.settings import environment_names
 from delivery.contraction import GONE, WAY_OUT, Contraction, Proof, contractions, proofs_in
@@ -56,17 +56,28 @@ def standing_of(house: House, environments: tuple[str, ...]) -> dict[str, Applie
 
 def admission(house: House, review: MigrationReview | None, environment: Environment) -> Admission:
     """What the environment makes of a release's migrations today. What needs the clone is settled where the environment makes one, and by
-    the ones on which revisions were tried in the environment before.
+    the ones on which revisions were tried in the environment before; and so is whether anybody uses what is dropped.
     """
     live, applied = house.store.live(environment.name), applied_in(house, environment.name)
+    here = review.hashes() if environment.prove.clone and review is not None else None
     return admit(
         review,
-        on_a_clone=review.hashes() if environment.prove.clone and review is not None else proofs_before(house, environment, review),
+        on_a_clone=proofs_before(house, environment, review) if here is None else here,
+        unused=_unused_here(house, environment, review) if here is None else here,
         recorded=applied.revisions if applied else None,
         serves=live.version.tag if live else None,
         waivers=environment.waiver,
         today=house.store.now().date(),
     )
+
+
+def _unused_here(house: House, environment: Environment, review: MigrationReview | None) -> frozenset[str]:
+    """The revisions that take something away which was all proved, in the environment before, to be used by nobody who serves here, or
+    for which somebody answers.
+    """
+    told = contractions_at(house, environment, review.revisions if review is not None else ())
+    used = {proof.contraction.revision for proof, waiver in told if not proof.holds and waiver is None}
+    return frozenset(proof.contraction.revision for proof, _ in told) - used
 
 
 def require_admission(house: House, release: Release, environment: Environment) -> None:
@@ -77,42 +88,43 @@ def require_admission(house: House, release: Release, environment: Environment) 
     if release.migrations is None:
         return
     told = admission(house, release.review, environment)
-    refuse(told, environment, release.version.tag)
-    live, before = house.store.live(environment.name), environment.environment.after
-    if live is None:
-        return
-    if before is not None and house.environment(before).prove.clone and not _unproven_is_waived(house, environment):
-        proofs = proofs_before(house, environment, release.review)
-        for one in told.revisions:
-            if live.id not in proofs.get(one.id, ()):
-                beside = ", ".join(sorted(proofs.get(one.id, ()))) or "no version"
-                raise InvalidSettings(
-                    f"{environment.title} is unchanged. {release.version.tag} is refused: revision {one.id} was proven beside {beside}, "
-                    f"and {live.id} serves.",
-                    next=f"bring {environment.name} to one of those first; or waive {CLONE} on * with [[waiver]] in its file.",
-                )
-    refused = [proof for proof, waiver in contractions_at(house, environment, told) if not proof.holds and waiver is None]
-    if refused:
-        more = f" (and {len(refused) - 1} more)" if refused[1:] else ""
+    used = [proof for proof, waiver in contractions_at(house, environment, told.revisions) if not proof.holds and waiver is None]
+    if used:
+        more = f" (and {len(used) - 1} more)" if used[1:] else ""
         raise InvalidSettings(
-            f"{environment.title} is unchanged. {release.version.tag} is refused: revision {refused[0].contraction.revision} contracts: "
-            f"{refused[0].sentence()}{more}.",
+            f"{environment.title} is unchanged. {release.version.tag} is refused: revision {used[0].contraction.revision} contracts: "
+            f"{used[0].sentence()}{more}.",
             next=WAY_OUT,
         )
+    refuse(told, environment, release.version.tag)
+    live, before = house.store.live(environment.name), environment.environment.after
+    if live is None or before is None or not house.environment(before).prove.clone or _unproven_is_waived(house, environment):
+        return
+    proofs = proofs_before(house, environment, release.review)
+    for one in told.revisions:
+        if live.id not in proofs.get(one.id, ()):
+            beside = ", ".join(sorted(proofs.get(one.id, ()))) or "no version"
+            raise InvalidSettings(
+                f"{environment.title} is unchanged. {release.version.tag} is refused: revision {one.id} was proven beside {beside}, "
+                f"and {live.id} serves.",
+                next=f"bring {environment.name} to one of those first; or waive {CLONE} on * with [[waiver]] in its file.",
+            )
 
 
-def contractions_at(house: House, environment: Environment, told: Admission) -> tuple[tuple[Proof, MigrationWaiver | None], ...]:
+def contractions_at(
+    house: House, environment: Environment, pending: Sequence[ReviewedRevision]
+) -> tuple[tuple[Proof, MigrationWaiver | None], ...]:
     """Everything that is pending and takes something away, for each version that serves here or is kept warm: was it proved that nobody
     uses it, and who answers for it if not? An environment that makes copies of its own settles it in its own rehearsal, and so does one
     that stands before others, for those.
     """
     live, today = house.store.live(environment.name), house.store.now().date()
-    if live is None or not told.revisions or _settles_it_itself(house, environment):
+    if live is None or not pending or _settles_it_itself(house, environment):
         return ()
-    known = _contractions_before(house, environment, told.revisions)
+    known = _contractions_before(house, environment, pending)
     found = []
     for release in (live, *held_warm(house.store, environment.name, now=house.store.now())):
-        wanted = [one for revision in told.revisions for one in contractions(revision)]
+        wanted = [one for revision in pending for one in contractions(revision)]
         wanted += [proof.contraction for proof in known if proof.contraction.rule == GONE]
         for one in dict.fromkeys(wanted):
             proofs = [proof for proof in known if proof.contraction == one and proof.release == release.id]

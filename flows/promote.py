@@ -294,7 +294,7 @@ def leave_evidence(house: House, request: PromotionRequest, run_id: UUID) -> UUI
     proof = _newest_promotion(house, before, plan.release.id) if before else None
     entries = house.store.entries(proof.id) if proof else ()
     migrations = admission(house, plan.release.review, plan.environment) if plan.release.migrations else None
-    gone = contractions_at(house, plan.environment, migrations) if migrations else ()
+    gone = contractions_at(house, plan.environment, migrations.revisions) if migrations else ()
     markdown = evidence_markdown(plan, entries, migrations, gone)
     return leave_artifact(run_id, evidence_key(request), "markdown", markdown, f"Evidence for request {request.number}: {plan.sentence()}")
 

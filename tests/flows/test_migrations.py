@@ -13,7 +13,7 @@ from delivery.operations import Lock, Operation, Safety
 from delivery.plan import Plan
 from delivery.release import Release
 from delivery.revisions import MigrationReview, ReviewedRevision
-from flows.migrations import admission, applied_in, beside_whom, contractions_at, serving_after
+from flows.migrations import admission, applied_in, beside_whom, contractions_at, require_admission, serving_after
 from flows.pipeline import bring_to_staging
 from flows.promote import ask
 from flows.telling import Telling
@@ -166,6 +166,7 @@ def test_a_waived_contraction_is_refused_without_a_proof_even_where_nobody_makes
     waive_for_ever(edit_environment, "production", "contraction", "halls")
     with pytest.raises(InvalidSettings, match="not proved beside"):  # of another table
         ask(stage.house, release.id, "production", "normal", key="run-3")
+    edit_environment("production", 'rule = "drop-column"', 'rule = "add-column"')
     waive_for_ever(edit_environment, "production", "contraction")
     request = ask(stage.house, release.id, "production", "normal", key="run-4")
     assert request.plan.release == release
@@ -176,7 +177,7 @@ def test_a_waived_contraction_is_refused_without_a_proof_even_where_nobody_makes
 
 def at_the_gate(stage: Stage, plan: Plan) -> str:
     told = admission(stage.house, plan.release.review, plan.environment)
-    return "\n".join(migrations_markdown(told, contractions_at(stage.house, plan.environment, told)))
+    return "\n".join(migrations_markdown(told, contractions_at(stage.house, plan.environment, told.revisions)))
 
 
 def rehearsed(monkeypatch: pytest.MonkeyPatch, edit: Edit, live: Release, *proofs: Proof) -> None:
@@ -222,6 +223,33 @@ def test_production_refuses_what_staging_waived_or_proved_of_something_else(
     assert "waive contraction" in raised.value.next
 
 
+def test_what_is_dropped_needs_no_waiver_once_nobody_uses_it(stage: Stage, edit_environment: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.bring(stage.on_staging("1.0.0"), "production")
+    live = stage.house.store.live("production")
+    assert live is not None
+    release = a_release_with(stage, review=DROPPING)
+    with pytest.raises(InvalidSettings, match=r"may not run while v1\.0\.0 serves: .*drop-column"):
+        require_admission(stage.house, release, stage.house.environment("staging"))  # which makes no copy yet, so that nobody can look
+    rehearsed(monkeypatch, edit_environment, live, Proof(GONE, live.id, True, "as it was found"))
+    require_admission(stage.house, release, stage.house.environment("staging"))
+    stage.bring(release, "staging")
+    request = ask(stage.house, release.id, "production", "normal", key="run-1")
+    assert "drop-column: nobody who serves uses it; otherwise: the live version reads it" in at_the_gate(stage, request.plan)
+
+
+@pytest.mark.parametrize("rule", ["rename", "set-not-null", "cascade"])
+def test_disuse_excuses_no_other_objection(stage: Stage, edit_environment: Edit, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+    stage.bring(stage.on_staging("1.0.0"), "production")
+    live = stage.house.store.live("production")
+    assert live is not None
+    operations = (replace(DROPPING.revisions[0].operations[0], rule=rule),)
+    release = a_release_with(stage, review=replace(DROPPING, revisions=(replace(DROPPING.revisions[0], operations=operations),)))
+    rehearsed(monkeypatch, edit_environment, live, Proof(replace(GONE, rule=rule), live.id, True, "as it was found"))
+    stage.bring(release, "staging")
+    with pytest.raises(InvalidSettings, match=f"may not run while .*{rule}"):
+        ask(stage.house, release.id, "production", "normal", key="run-1")
+
+
 def test_what_was_proved_of_a_revision_that_was_written_anew_since_counts_no_longer(
     stage: Stage, edit_environment: Edit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +260,7 @@ def test_what_was_proved_of_a_revision_that_was_written_anew_since_counts_no_lon
     stage.bring(release, "staging")
     anew = replace(DROPPING, revisions=(replace(DROPPING.revisions[0], sha256="e" * 64),))
     production = stage.house.environment("production")
-    ((proof, waiver),) = contractions_at(stage.house, production, admission(stage.house, anew, production))
+    ((proof, waiver),) = contractions_at(stage.house, production, anew.revisions)
     assert (proof.holds, waiver) == (False, None)
 
 

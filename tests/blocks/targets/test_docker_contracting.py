@@ -7,6 +7,7 @@ import pytest
 from delivery.operations import MigrationWaiver
 from delivery.plan import StepKind
 from delivery.release import Release
+from delivery.revisions import admit
 from tests.system.apart import Apart
 
 pytestmark = pytest.mark.docker
@@ -92,6 +93,10 @@ def test_once_the_version_that_serves_no_longer_names_it_the_column_goes(apart: 
     assert apart.act(without, live, StepKind.MIGRATE).well
     write_revision(apart, "0004", "0003", DROP)
     contracting = apart.release("1.5.0", recorded=("0003",))
+    assert contracting.review is not None
+    hashes = contracting.review.hashes()
+    told = admit(contracting.review, recorded=("0003",), serves="v1.4.0", waivers=(), today=date(2999, 1, 1), unused=hashes)
+    assert told.refusal == ""  # nobody need answer for what is proved
     evidence = apart.act(contracting, without, StepKind.PROVE)
     assert evidence.well, evidence.summary
     (proof,) = evidence.facts["contractions"]  # type: ignore[misc]  # a list of what the journal holds
