@@ -105,6 +105,23 @@ def test_a_function_of_the_database_that_still_names_it_is_a_use(here: Here, tmp
     )
 
 
+@pytest.mark.parametrize(("code", "holds"), [(b"SELECT 1", True), (b"SELECT quiet", False)])
+def test_a_package_that_came_from_no_index_is_the_code_of_an_image_that_has_no_other(
+    here: Here, tmp_path: Path, code: bytes, *, holds: bool
+) -> None:
+    site = "venv/lib/python3.11/site-packages"
+    here.code[("v1.1.0", "api")] = {
+        "venv/pyvenv.cfg": b"",
+        f"{site}/shop/models.py": code,
+        f"{site}/flask/app.py": b"quiet",
+        f"{site}/shop-1.dist-info/direct_url.json": b'{"url": "file:///build"}',
+        f"{site}/shop-1.dist-info/RECORD": b"shop/models.py,,",
+        f"{site}/flask-3.dist-info/RECORD": b"flask/app.py,,",
+    }
+    (proof,) = proofs(here, "DROP VIEW quiet", tmp_path)
+    assert (proof.holds, f"quiet is named in api:/{site}/shop/models.py:1" == proof.how) == (holds, not holds)
+
+
 def test_an_image_that_cannot_be_read_proves_nothing(here: Here, tmp_path: Path) -> None:
     here.code[("v1.1.0", "api")] = {}
     (proof,) = proofs(here, "DROP VIEW quiet", tmp_path)
