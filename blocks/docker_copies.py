@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
@@ -40,6 +40,8 @@ psql --no-psqlrc --quiet --dbname="$COPY" --command='ANALYZE'
 echo "copied $(psql --no-psqlrc --tuples-only --no-align --command='SELECT pg_database_size(current_database())') bytes"
 """
 _COPY_NAME = re.compile(rf"{PREFIX}(?P<made>\d+)_[0-9a-f]+_(?P<environment>\w+)")
+# Psql may have something else to say, for instance of a collation that is older than its server.
+_ANSWER = "greenroom-answer: "
 _LIST = r"SELECT datname FROM pg_database WHERE datname LIKE 'greenroom\_clone\_%'"
 
 
@@ -128,6 +130,31 @@ class Copies:
             return Address(service.name, f"{service.name} of {release.version.tag}", f"http://{address}:{service.port}")
 
         return side_by_side(bring_up, webs)
+
+    def ask(self, release: Release, question: str, *, copy: str, variables: Mapping[str, str], timeout: timedelta, token: Token) -> str:
+        """The one value that a query gives."""
+        marked = f"SELECT '{_ANSWER}' || ({question})::text"
+        command = ("psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", f"--dbname={copy}", f"--command={marked}")
+        ran = self._run_program(release, command, variables=variables, copy=copy, timeout=timeout, token=token)
+        answer = next((line for line in ran.tail if line.startswith(_ANSWER)), None)
+        if not ran.succeeded or answer is None:
+            said = next((line for line in reversed(ran.tail) if line.strip()), "it said nothing")
+            raise DeliveryError(f"The copy {copy} did not answer as it should: {said[:300]}", next="look at the database's log.")
+        return answer.removeprefix(_ANSWER)
+
+    def files(
+        self, release: Release, service: str, wanted: Callable[[str, str], bool], *, token: Token
+    ) -> Iterator[tuple[str, bytes | None]]:
+        """Of a container that is made for it and never started."""
+        declared = release.service(service)
+        blueprint = self.replicas.blueprint(release, declared, self._name(release, f"files-{service}"), self._labels, {})
+        self._remove(blueprint.name)
+        container = self.replicas.make(blueprint, token)
+        try:
+            home = self._engine.working_directory(container)
+            yield from self._engine.files(container, lambda path: wanted(path, home))
+        finally:
+            self._engine.remove(container)
 
     def clear(self) -> None:
         """Every container and network that runs, or ran, against a copy."""

@@ -4,7 +4,7 @@ The low-level client is used: one request per word, where the high-level one ask
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from blocks.engine_errors import LateError, MissingError, refused, telling
 from blocks.engine_facts import LABEL, Blueprint, Ended, Found, StoredImage, Usage, found_in, labelled
+from blocks.engine_files import files_in
 from blocks.registry_pause import pause_asked_by, with_pauses
 from delivery.errors import DeliveryError, TransientError
 from delivery.image import ImageRef
@@ -89,6 +90,14 @@ class Engine:
         with self._telling("read a log"):
             raw: bytes = self._api.logs(container, tail=tail if tail is not None else "all", since=since, timestamps=timestamps)
         return self._redact(raw[-_LOG_BYTES:].decode(errors="replace"))
+
+    def working_directory(self, container: str) -> str:
+        return str(self._inspect(container)["Config"].get("WorkingDir") or "/")
+
+    def files(self, container: str, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes | None]]:
+        """Those that are wanted by their paths; of a container that need not run. As `files_in` tells."""
+        with self._telling("read a container's files"):
+            yield from files_in(iter(self._api.export(container)), wanted)
 
     def has_image(self, image: ImageRef) -> bool:
         """Is exactly this content here?"""

@@ -181,11 +181,11 @@ def _judge_drop(story: Story, table: str, action: Cursor) -> None:
     action.take("if", "exists")
     name = action.name()
     if action.take("cascade"):
-        story.say("cascade", table=table, lock=AEL)
+        story.say("cascade", table=table, lock=AEL, takes=name)
         return
     if not is_constraint:
         rule = "new-object" if (table, name) in story.new_columns else "drop-column"
-        story.say(rule, table=table, lock=AEL)
+        story.say(rule, table=table, lock=AEL, takes=name)
         return
     constraint = story.table(table).constraints.get(name)
     if constraint is None:
@@ -213,7 +213,7 @@ def _judge_rename(story: Story, table: str, action: Cursor) -> None:
     if (table, name) in story.new_columns:
         story.say("new-object", table=table, lock=AEL)
     else:
-        story.say("rename", table=table, lock=AEL, about={"what": f"{table}.{name}"})
+        story.say("rename", table=table, lock=AEL, about={"what": f"{table}.{name}"}, takes=name)
 
 
 def _judge_rename_table(story: Story, table: str, new_name: str) -> None:
@@ -221,7 +221,7 @@ def _judge_rename_table(story: Story, table: str, new_name: str) -> None:
     story.moved.add(table)
     view, same = _view_in_its_place(story, table, new_name)
     if not view:
-        story.say("rename", table=table, lock=AEL, about={"what": table})
+        story.say("rename", table=table, lock=AEL, about={"what": table}, takes=table)
         return
     story.say("rename-behind-view" if same else "rename-view-differs", table=table, lock=AEL)
 
@@ -375,7 +375,7 @@ def _judge_alter_column(story: Story, table: str, action: Cursor) -> None:
 
 
 def _set_schema(story: Story, table: str, _: Cursor) -> None:
-    story.say("rename", table=table, lock=AEL, about={"what": table})
+    story.say("rename", table=table, lock=AEL, about={"what": table}, takes=table)
 
 
 def _has(words: Sequence[str], *wanted: str) -> bool:

@@ -118,7 +118,9 @@ class EndToEnd:
 
 @dataclass(frozen=True)
 class Smoke:
-    """One request that a running release must answer; `contains` must stand in the body."""
+    """One request that a running release must answer; `contains` must stand in the body. What may write is sent on copies of a database
+    only; `{unique}` in its path and in the texts of its JSON `body` is another word each time that it is sent.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -126,6 +128,21 @@ class Smoke:
     path: str
     status: int = 200
     contains: str | None = None
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    body: Mapping[str, object] | tuple[object, ...] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def writes(self) -> bool:
+        return self.method != "GET"
+
+    def problems(self) -> tuple[str, ...]:
+        if self.body is not None and not self.writes:
+            return (f"smoke.body: got a body for {self.name}, expected one for POST, PUT, PATCH or DELETE only",)
+        return ()
 
 
 @dataclass(frozen=True)
@@ -212,6 +229,7 @@ class Application:
         found += [problem for check in self.checks for problem in check.problems()]
         found += [*preset_problems(self.presets, self._surroundings), *self._waiver_problems()]
         found += self.licences.problems() if self.licences else ()
+        found += [problem for smoke in self.smoke for problem in smoke.problems()]
         for service in self.service:
             here = f"service {service.name}"
             if service.takes_requests and not (service.port and service.routes and service.health):

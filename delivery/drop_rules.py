@@ -27,7 +27,7 @@ def judge_drop(story: Story, cursor: Cursor) -> None:
         if story.is_new(name) and not cascade:
             story.say("new-object", table=name, lock=AEL)
         else:
-            story.say("drop", table=name, lock=AEL, about={"what": f"{kind} {name}"})
+            story.say("drop", table=name, lock=AEL, about={"what": f"{kind} {name}"}, takes=name)
 
 
 def _drop_index(story: Story, cursor: Cursor) -> None:
@@ -75,7 +75,8 @@ def _alter_other(story: Story, kind: str, cursor: Cursor) -> None:
     if story.is_new(name):
         story.say("new-object", table=name)
     elif "rename" in words or ("set" in words and "schema" in words):
-        story.say("rename", table=name, lock=AEL, about={"what": name})
+        column = cursor.name() if cursor.take("rename", "column") else ""
+        story.say("rename", table=name, lock=AEL, about={"what": name}, takes=column or name)
     elif "owner" in words and "to" in words:
         story.say("behaviour", table=name, lock=AEL, about={"what": "another owner"})
     elif kind == "sequence" and "owned" in words:
@@ -99,7 +100,8 @@ def _alter_type(story: Story, cursor: Cursor) -> None:
             story.fresh_values.add(value.text)
         story.say("metadata", about={"what": name})
     elif cursor.take("rename"):
-        story.say("rename", about={"what": f"type {name}"})
+        part = cursor.skip() if cursor.take("value") or cursor.take("attribute") else None
+        story.say("rename", about={"what": f"type {name}"}, takes=part.value if part else name)
     else:
         story.say("unknown-statement", about={"what": "ALTER TYPE"})
 

@@ -63,7 +63,9 @@ class MigrationWaiver(Waiver):
 
 @dataclass(frozen=True)
 class Operation:
-    """One act of a migration. `statement` counts from 1; `lock` is the strongest one that it takes on `table`."""
+    """One act of a migration. `statement` counts from 1; `lock` is the strongest one that it takes on `table`. `names` are those of what it
+    takes away, where that is not the table as a whole.
+    """
 
     statement: int
     sql: str
@@ -74,6 +76,7 @@ class Operation:
     reason: str
     alternative: str
     waiver: MigrationWaiver | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def stops(self) -> bool:
@@ -121,8 +124,16 @@ class Story:
     def table(self, name: str) -> Table:
         return self.schema.tables.get(name) or Table()
 
-    def say(self, rule: str, *, table: str = "", lock: Lock = Lock.NONE, about: Mapping[str, object] | None = None) -> None:
-        """Notes one operation under a rule of `RULES`; `about` fills the rule's sentence."""
+    def say(
+        self,
+        rule: str,
+        *,
+        table: str = "",
+        lock: Lock = Lock.NONE,
+        about: Mapping[str, object] | None = None,
+        takes: str = "",
+    ) -> None:
+        """Notes one operation under a rule of `RULES`; `about` fills the rule's sentence, `takes` names what is there no longer."""
         known = RULES[rule]
         words = {"table": table, **(about or {})}
         shown = self.statement.line
@@ -136,6 +147,7 @@ class Story:
                 table=table,
                 reason=known.reason.format_map(words),
                 alternative=known.alternative.format_map(words),
+                names=(takes.rpartition(".")[2],) if takes else (),
             )
         )
         if table and not self.is_new(table) and self.in_transaction:

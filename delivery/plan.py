@@ -126,7 +126,7 @@ def plan_rollout(
         kept = [step(StepKind.BACKUP, deadline=limits.backup_seconds)] if _backs_up(environment, frozenset(capabilities)) else []
         forward += [*proof, *kept, step(StepKind.MIGRATE, deadline=limits.migrate_seconds)]
     forward += [step(StepKind.LAUNCH, deadline=limits.launch_seconds), step(StepKind.CHECK, deadline=limits.launch_seconds)]
-    if environment.prove.smoke and release.smoke:
+    if environment.prove.smoke and release.reading_smoke:
         forward.append(step(StepKind.SMOKE))
     for percent in (100,) if going_back or blue is None else environment.traffic.steps:
         forward.append(step(StepKind.SHIFT, name=f"shift-{percent}", percent=percent))

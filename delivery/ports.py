@@ -1,6 +1,6 @@
 """The protocols between what decides and what acts. A flow loads a block and hands it to a task as one of these."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -155,6 +155,20 @@ class Copying(Protocol):
 
     def launch_on_copy(self, release: Release, *, copy: str, variables: Mapping[str, str], token: Token) -> Sequence[Address]:
         """One replica of each web service, well, against the copy. Workers take no jobs here."""
+        ...
+
+    def ask_copy(
+        self, release: Release, question: str, *, copy: str, variables: Mapping[str, str], timeout: timedelta, token: Token
+    ) -> str:
+        """The one value that a query of the copy gives, as a text of one line."""
+        ...
+
+    def files_of(
+        self, release: Release, service: str, wanted: Callable[[str, str], bool], *, token: Token
+    ) -> Iterator[tuple[str, bytes | None]]:
+        """The files of a service's image that are wanted, by path without the first slash and the image's working directory, with their
+        content; None for one that cannot be read. Nothing of the image runs.
+        """
         ...
 
     def drop_copy(self, release: Release, copy: str, *, variables: Mapping[str, str], token: Token) -> None:

@@ -52,6 +52,11 @@ class Release:
                 next="publish the release again.",
             )
 
+    @property
+    def reading_smoke(self) -> tuple[Smoke, ...]:
+        """Those that may be sent where users' data are."""
+        return tuple(request for request in self.smoke if not request.writes)
+
     def service(self, name: str) -> Service:
         for service in self.services:
             if service.name == name:

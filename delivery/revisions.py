@@ -12,6 +12,9 @@ from delivery.application import STRICT
 from delivery.operations import MigrationWaiver, Operation, Safety, with_waivers
 from delivery.undoing import Undoing
 
+# Rules that object only because a version that serves may use what goes.
+_DROPS = frozenset({"drop", "drop-column"})
+
 
 @dataclass(frozen=True)
 class RevisionFile:
@@ -122,11 +125,13 @@ def admit(
     waivers: Iterable[MigrationWaiver],
     today: date,
     on_a_clone: Container[str] = (),
+    unused: Container[str] = (),
 ) -> Admission:
     """May what is pending be applied while the version `serves` (None: none does) has users?
 
     `recorded` is the environment's newest recorded state, None when no rollout of ours has written one. What only a clone can tell is
-    settled for the revisions `on_a_clone`: they ran there well, or will before anything else is touched.
+    settled for the revisions `on_a_clone`: they ran there well, or will before anything else is touched. What drops something is settled
+    for the revisions `unused`: nobody who serves uses what they take away, which was proved, or will be before anything else is touched.
     """
     if serves is None:
         return Admission()
@@ -140,7 +145,7 @@ def admit(
             way_out="publish the commit again, under a new version: what is pending in each environment is read then",
         )
     listed = tuple(waivers)
-    pending = tuple(one.waived(listed, today) for one in pending)
+    pending = tuple((_unused(one) if one.id in unused else one).waived(listed, today) for one in pending)
     stopped = [
         (one, operation)
         for one in pending
@@ -157,6 +162,18 @@ def admit(
         pending,
         refusal=f"revision {revision.id} may not run while {serves} serves: {lead}{first.sentence().removesuffix('.')}{more}",
         way_out=f"write it as it says; or waive {rules} with [[waiver]] in the environment's file: rule, table, reason, owner, until",
+    )
+
+
+def _unused(one: ReviewedRevision) -> ReviewedRevision:
+    return replace(
+        one,
+        operations=tuple(
+            replace(each, safety=Safety.SAFE, reason=f"nobody who serves uses it; otherwise: {each.reason}")
+            if each.rule in _DROPS
+            else each
+            for each in one.operations
+        ),
     )
 
 

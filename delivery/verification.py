@@ -113,8 +113,10 @@ class Verdict:
 
 
 def endpoints(release: Release) -> tuple[Endpoint, ...]:
-    """The release's smoke requests and the health paths of its services, as far as users' requests for them reach that service."""
-    found = {smoke.path: Endpoint(smoke.path, smoke.status, smoke.contains) for smoke in release.smoke}
+    """The release's smoke requests that only read and the health paths of its services, as far as users' requests for them
+    reach that service.
+    """
+    found = {smoke.path: Endpoint(smoke.path, smoke.status, smoke.contains) for smoke in release.reading_smoke}
     for service in release.services:
         if service.health and _serves(release.services, service.health) is service:
             smoke = found.get(service.health)

@@ -20,7 +20,7 @@ from delivery.revisions import MigrationReview
 from delivery.source import Semver, Sha, Source, version_of
 from flows.assembly import House, open_house, require_git_repository
 from flows.messages import in_one_message
-from flows.migrations import admission, refuse, require_admission, serving_after, standing_of
+from flows.migrations import admission, beside_whom, refuse, require_admission, standing_of
 from flows.parameters import CommitId, PromotionKind, RolloutId, Until, VersionText
 from flows.promote import require_rollout_of
 from flows.rollout import log, result_of, run_rollout
@@ -234,7 +234,7 @@ def bring_to_staging(house: House, release: Release, telling: Telling) -> str:
         return f"{environment.title} runs {release.version.tag} already."
     capabilities = house.target(environment).capabilities
     require_admission(house, release, environment)
-    elsewhere = serving_after(house, environment) if environment.prove.clone else ()
+    elsewhere = beside_whom(house, environment, release.review) if environment.prove.clone else ()
     plan = plan_rollout(release, environment, capabilities=capabilities, blue=house.store.live(STAGING)).beside(elsewhere)
     sentence = result_of(run_rollout(house, plan, by="pipeline", telling=telling))
     tag_staging(release, house.registry())

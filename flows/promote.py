@@ -19,7 +19,7 @@ from delivery.release import Release
 from flows.assembly import House, open_house
 from flows.going import answers_for
 from flows.messages import in_one_message
-from flows.migrations import admission, require_admission
+from flows.migrations import admission, contractions_at, require_admission
 from flows.parameters import EnvironmentName, PromotionKind, ReleaseId, RolloutId
 from flows.rollout import closed_rollout_of, log, require_eyes, require_no_hold, result_of, run_rollout
 from flows.signing import sign_approval
@@ -296,7 +296,8 @@ def leave_evidence(house: House, request: PromotionRequest, run_id: UUID) -> UUI
     proof = _newest_promotion(house, before, plan.release.id) if before else None
     entries = house.store.entries(proof.id) if proof else ()
     migrations = admission(house, plan.release.review, plan.environment) if plan.release.migrations else None
-    markdown = evidence_markdown(plan, entries, migrations)
+    gone = contractions_at(house, plan.environment, migrations.revisions) if migrations else ()
+    markdown = evidence_markdown(plan, entries, migrations, gone)
     return leave_artifact(run_id, evidence_key(request), "markdown", markdown, f"Evidence for request {request.number}: {plan.sentence()}")
 
 

@@ -126,7 +126,8 @@ def _smoke(scene: Scene) -> Evidence:
     facts = {"probes": [{"name": result.name, "well": result.well, "detail": result.detail} for result in results]}
     if sick:
         return Evidence(well=False, summary=f"smoke test: {sick[0]}" + (f" (and {len(sick) - 1} more)" if sick[1:] else ""), facts=facts)
-    return Evidence(well=True, summary=f"all {len(results)} smoke requests were answered as expected", facts=facts)
+    told = " (those that may write are sent on copies of the database only)" if release.smoke != release.reading_smoke else ""
+    return Evidence(well=True, summary=f"all {len(results)} smoke requests were answered as expected{told}", facts=facts)
 
 
 def _shift(step: Step, scene: Scene) -> Evidence:

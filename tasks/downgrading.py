@@ -100,8 +100,8 @@ class _WayBack:
         return tuple(sorted(there - {self._blue.id}))
 
     def _smoked(self) -> bool | None:
-        """Is the version before well, by its own smoke requests? None without any."""
-        if not self._blue.smoke:
+        """Is the version before well, by its own smoke requests that only read? None without any."""
+        if not self._blue.reading_smoke:
             return None
         try:
             return all(result.well for result in probes.smoke(self._blue.smoke, self._scene.target.addresses(self._blue)))

@@ -1,10 +1,12 @@
 """Asking a running release once, as its users would."""
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 from urllib.parse import urljoin
+from uuid import uuid4
 
 import httpx
 
@@ -15,6 +17,7 @@ from delivery.ports import Address
 from tasks.retry import QUICK
 
 TIMEOUT_SECONDS = 10.0
+UNIQUE = "{unique}"
 _SIDE_BY_SIDE = 8
 _SHOWN_BODY = 120
 
@@ -25,11 +28,13 @@ def certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context(trust_env=False)
 
 
-def smoke(requests: Sequence[Smoke], addresses: Sequence[Address]) -> tuple[ProbeResult, ...]:
-    """Sends each smoke request to every replica of its service; a service without a replica to ask is not well."""
+def smoke(requests: Sequence[Smoke], addresses: Sequence[Address], *, on_copy: bool = False) -> tuple[ProbeResult, ...]:
+    """Sends each smoke request to every replica of its service; a service without a replica to ask is not well. What may write is left
+    out, unless the replicas work `on_copy`, on a copy of the database that nobody uses.
+    """
     asked: list[tuple[str, str, Smoke]] = []
     results: list[ProbeResult] = []
-    for request in requests:
+    for request in (one for one in requests if on_copy or not one.writes):
         replicas = [address for address in addresses if address.service == request.service]
         asked += [(address.replica, address.url, request) for address in replicas]
         if not replicas:
@@ -44,10 +49,10 @@ def smoke(requests: Sequence[Smoke], addresses: Sequence[Address]) -> tuple[Prob
 
 
 def _ask(client: httpx.Client, who: str, base: str, request: Smoke) -> ProbeResult:
-    name = f"smoke {who} {request.path}"
-    question = f"GET {request.path}"
+    name = f"smoke {who} {request.path if not request.writes else request.name}"
+    question = request.name
     try:
-        answer = QUICK.call(lambda: _get(client, urljoin(base, request.path)))
+        answer = QUICK.call(lambda: _sent(client, base, request))
     except TransientError as broken:
         return ProbeResult(name, well=False, detail=f"{who} did not answer {question}: {broken.what}")
     if answer.status_code != request.status:
@@ -60,11 +65,28 @@ def _ask(client: httpx.Client, who: str, base: str, request: Smoke) -> ProbeResu
     return ProbeResult(name, well=True)
 
 
-def _get(client: httpx.Client, url: str) -> httpx.Response:
-    """No answer at all may be chance, and is asked again; any answer counts."""
+def _sent(client: httpx.Client, base: str, request: Smoke) -> httpx.Response:
+    """No answer at all may be chance, and is asked again, what writes with another `{unique}`; any answer counts."""
+    word = uuid4().hex
+    path, body = request.path, request.body
+    if request.writes:
+        path, body = path.replace(UNIQUE, word), _with(body, word)
     try:
-        return client.get(url)
+        return client.request(request.method, urljoin(base, path), json=body)
     except httpx.TimeoutException as broken:
         raise TransientError(f"no answer within {TIMEOUT_SECONDS:g} s.", next="look at the release's logs.") from broken
     except httpx.TransportError as broken:
         raise TransientError(f"the connection failed ({type(broken).__name__}).", next="look at the release's logs.") from broken
+
+
+def _with(value: Any, word: str) -> Any:
+    """A JSON value with the word in its texts."""
+    match value:
+        case str():
+            return value.replace(UNIQUE, word)
+        case Mapping():
+            return {key: _with(each, word) for key, each in value.items()}
+        case list() | tuple():
+            return [_with(each, word) for each in value]
+        case _:
+            return value

@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+from delivery.contraction import WAY_OUT, Proof
 from delivery.downgrade import NEVER
 from delivery.errors import DeliveryError, StaleFence
 from delivery.health import ProbeResult
@@ -18,7 +20,9 @@ from delivery.operations import is_waived
 from delivery.plan import Step
 from delivery.ports import Address, Copying
 from delivery.release import Release
+from delivery.revisions import ReviewedRevision
 from tasks import probes
+from tasks.contracting import Contracting
 from tasks.downgrading import take_back_on_copy
 from tasks.image_alembic import Answer, MigrationLimits, answer_in, no_answer, pending_command, upgrade_command
 from tasks.scene import CANCELLED, Scene
@@ -69,15 +73,20 @@ class _Rehearsal:
             addresses = {one.id: self._launched(one, copy) for one in before}
             for one in before:
                 self._smoke(one, addresses[one.id], f"{one.version.tag} is not well on a copy of the database as it is")
+            contracting = Contracting(self._scene, self._target, copy, self._reviewed(pending), self._go_on)
+            contracting.before()
             self._upgrade(copy)
+            contracting.after()
             for one in before:
-                self._smoke(one, addresses[one.id], f"{one.version.tag} still serves, and does not live with the new schema")
+                lead = f"{one.version.tag} still serves, and does not live with the new schema"
+                contracting.writes_of(one, partial(self._smoke, one, addresses[one.id], lead))
             self._smoke(
                 self._release, self._launched(self._release, copy), f"{self._release.version.tag} does not live with its own schema"
             )
+            unused = self._require_unused(contracting.proofs(before))
             told = self._way_back(copy, pending, [(one, addresses[one.id]) for one in before])
         self._facts |= {"proven": list(pending), "versions": [one.id for one in before]}
-        return f"{', '.join(pending)} on a copy of the database: {names} and {self._release.version.tag} live with it{told}"
+        return f"{', '.join(pending)} on a copy of the database: {names} and {self._release.version.tag} live with it{unused}{told}"
 
     # ---- acts
 
@@ -131,7 +140,7 @@ class _Rehearsal:
 
     def _smoke(self, release: Release, addresses: Sequence[Address], lead: str) -> None:
         self._go_on()
-        results = probes.smoke(release.smoke, addresses)
+        results = probes.smoke(release.smoke, addresses, on_copy=True)
         failed = _first_sick(results)
         if failed is not None:
             raise _Unwell(
@@ -164,6 +173,24 @@ class _Rehearsal:
                 + (f" (and {len(objections) - 1} more)" if objections[1:] else ""),
                 f"write it so that nobody waits, or waive {RULE} on * with [[waiver]] in the environment's file.",
             )
+
+    def _require_unused(self, proofs: Sequence[Proof]) -> str:
+        """What is taken away is used by nobody who serves, or somebody answers for it."""
+        if not proofs:
+            return ""
+        self._facts["contractions"] = [proof.facts() for proof in proofs]
+        waivers, today = self._scene.plan.environment.waiver, datetime.now(UTC).date()
+        open_ones = [proof for proof in proofs if not proof.holds]
+        refused = [proof for proof in open_ones if proof.contraction.waiver(waivers, today) is None]
+        if refused:
+            more = f" (and {len(refused) - 1} more)" if refused[1:] else ""
+            raise _Unwell(f"it contracts: {refused[0].sentence()}{more}", WAY_OUT)
+        what = ", ".join(dict.fromkeys(proof.contraction.label for proof in proofs))
+        return f"; {what}: waived, not proved" if open_ones else f"; nobody who serves uses what goes ({what})"
+
+    def _reviewed(self, pending: Sequence[str]) -> tuple[ReviewedRevision, ...]:
+        review = self._release.review
+        return tuple(one for one in review.revisions if one.id in pending) if review is not None else ()
 
     def _way_back(self, copy: str, pending: tuple[str, ...], before: Sequence[tuple[Release, Sequence[Address]]]) -> str:
         """Where the environment lets the schema go back, that is tried as well. A way back that does not work keeps no release up: the

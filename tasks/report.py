@@ -19,7 +19,7 @@ from tasks.markdown import one_line as _text
 from tasks.markdown import table as _table
 from tasks.report_backup import backup_markdown
 from tasks.report_inspection import inspection_markdown
-from tasks.report_migrations import downgrade_markdown, migrations_markdown
+from tasks.report_migrations import Told, downgrade_markdown, migrations_markdown, taken_away_markdown
 from tasks.report_release import overlap, released
 
 _SHOWN_COMMITS = 20
@@ -61,6 +61,8 @@ def rollout_markdown(entries: Sequence[Entry], record: RolloutRecord) -> str:
     parts += [chart.markdown() for chart in charts(entries)]
     if (migrated := _finished(progress, StepKind.MIGRATE)) is not None:
         parts += ["## Migrations", _migration_markdown(migrated)]
+    if told_of := taken_away_markdown(_finished(progress, StepKind.PROVE), plan.environment.waiver, record.opened_at.date()):
+        parts += ["## What the migrations take away", *told_of]
     if (kept := _finished(progress, StepKind.BACKUP)) is not None:
         parts += ["## Backup", backup_markdown(record.id, kept)]
     if (taken_back := _finished(progress, StepKind.DOWNGRADE)) is not None:
@@ -80,9 +82,10 @@ def rollout_rows(entries: Sequence[Entry]) -> list[dict[str, str]]:
     return [dict(zip(("time", "step", "took", "what"), _cells(moment), strict=True)) for moment in timeline(entries)]
 
 
-def evidence_markdown(plan: Plan, staging: Sequence[Entry], migrations: Admission | None = None) -> str:
+def evidence_markdown(plan: Plan, staging: Sequence[Entry], migrations: Admission | None = None, contracting: Sequence[Told] = ()) -> str:
     """What a person weighs before saying yes: what changes, what proved it, and what would happen. `staging` are the entries of the
-    rollout that brought the release to the environment before; empty when there was none. `migrations` is what is pending here.
+    rollout that brought the release to the environment before; empty when there was none. `migrations` is what is pending here,
+    `contracting` what of it takes something away.
     """
     release, environment = plan.release, plan.environment
     came_from = plan.blue.version.tag if plan.blue else "nothing"
@@ -94,7 +97,7 @@ def evidence_markdown(plan: Plan, staging: Sequence[Entry], migrations: Admissio
     if release.evidence:
         parts += ["## Checks", _table(("stage", "evidence"), [(name, told) for name, told in release.evidence.items()])]
     parts += ["## Images", _table(("service", "image"), [(name, f"`{image}`") for name, image in release.images.items()])]
-    parts += ["## Migrations", *(migrations_markdown(migrations) if migrations else ()), _planned_migration(plan, staging)]
+    parts += ["## Migrations", *(migrations_markdown(migrations, contracting) if migrations else ()), _planned_migration(plan, staging)]
     if staging:
         proven = [_cells(moment) for moment in timeline(staging)]
         parts += ["## What staging showed", _table(("time", "step", "took", "what"), proven)]

@@ -1,22 +1,35 @@
 """What is pending in an environment, as the gate shows it: each statement that matters, its lock, what the judges said, who waived it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 
-from delivery.contraction import contractions
+from delivery.contraction import Proof, contractions, proofs_in
 from delivery.journal import Evidence
-from delivery.operations import Operation
+from delivery.operations import MigrationWaiver, Operation
 from delivery.revisions import Admission, ReviewedRevision
 
 _MOST_ROWS = 40
 
 
-def migrations_markdown(told: Admission) -> list[str]:
+# Whether a contraction was proved beside one version, and who answers for it if not.
+Told = tuple[Proof, MigrationWaiver | None]
+
+
+def migrations_markdown(told: Admission, contracting: Sequence[Told] = ()) -> list[str]:
     """Paragraphs; one that says so when nothing is pending."""
     if told.refusal:
         return [f"**Refused:** {_cell(told.refusal)}."]
     if not told.revisions:
         return ["No revision is pending here, or no version serves yet that could notice one."]
-    return [part for one in told.revisions for part in _revision(one)]
+    return [
+        part for one in told.revisions for part in _revision(one, [each for each in contracting if each[0].contraction.revision == one.id])
+    ]
+
+
+def taken_away_markdown(rehearsal: Evidence | None, waivers: Sequence[MigrationWaiver], today: date) -> list[str]:
+    """The same of a rollout's own rehearsal; nothing where it took nothing away."""
+    proofs = proofs_in(rehearsal)
+    return list(contracting_markdown((one, None if one.holds else one.contraction.waiver(waivers, today)) for one in proofs))
 
 
 def downgrade_markdown(found: Evidence) -> Iterator[str]:
@@ -33,10 +46,22 @@ def _condition(told: Mapping[str, object]) -> str:
     return "| " + " | ".join(cells if told.get("holds") else [f"**{cell}**" for cell in cells]) + " |"
 
 
-def _revision(one: ReviewedRevision) -> Iterator[str]:
+def contracting_markdown(contracting: Iterable[Told]) -> Iterator[str]:
+    """For each thing that is taken away and each version that serves: proved how, or where it is still named and who answers for it."""
+    rows = [
+        f"| {_cell(proof.contraction.label)} | {proof.release} | {'proved' if proof.holds else '**not proved**'}: {_cell(proof.how)}"
+        f"{f'. **{_cell(waiver.sentence())}**' if waiver else ''} |"
+        for proof, waiver in contracting
+    ]
+    if rows:
+        yield "\n".join(["| taken away | beside | is it unused? |", "| --- | --- | --- |", *rows])
+
+
+def _revision(one: ReviewedRevision, contracting: Sequence[Told]) -> Iterator[str]:
     yield f"### Revision `{one.id}`: {_cell(one.title) or 'without a title'}"
-    if contracting := contractions(one.operations):
-        yield f"**It contracts** (takes away what a live version may use): {_cell(', '.join(contracting))}."
+    if labels := [found.label for found in contractions(one)]:
+        yield f"**It contracts** (takes away what a live version may use): {_cell(', '.join(labels))}."
+    yield from contracting_markdown(contracting)
     rows = [_row(operation) for operation in one.operations[:_MOST_ROWS]]
     if rows:
         lines = ["| statement | lock | verdict | why |", "| --- | --- | --- | --- |", *rows]

@@ -10,6 +10,7 @@ from typing import Any
 import requests
 
 from delivery.application import Application, MigrationSettings, Service
+from delivery.contraction import CONTRACTING
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.migrations import judge
 from delivery.old_version import OldVersion
@@ -147,9 +148,9 @@ def _undoing(one: RevisionFile, schema: Schema) -> Undoing | None:
 
 
 def _kept(operations: Sequence[Operation]) -> tuple[Operation, ...]:
-    """Every objection; of the rest what tells something, as far as there is room."""
-    stops = [one for one in operations if one.stops]
-    others = [one for one in operations if not one.stops and one.rule not in ("transaction", "reads")]
+    """Every objection, and all that contracts; of the rest what tells something, as far as there is room."""
+    stops = [one for one in operations if one.stops or one.rule in CONTRACTING]
+    others = [one for one in operations if one not in stops and one.rule not in ("transaction", "reads")]
     room = max(0, MOST_KEPT_OPERATIONS - len(stops))
     return tuple(sorted([*stops, *others[:room]], key=lambda one: one.statement))
 

@@ -20,6 +20,7 @@ from delivery.plan import Plan, Step, StepKind
 from delivery.ports import JournalStore, MetricSource, Target
 from delivery.record import RolloutRecord
 from delivery.redaction import harmless
+from delivery.release import Release
 from delivery.walk import Act, to_the_end, walk
 from delivery.way_back import known_of
 from tasks.acts import perform_once
@@ -291,6 +292,12 @@ def _idle_releases(store: JournalStore, target: Target, environment: str, now: d
         return sorted(release for release in idle & standing.running if endings.get(release) in TURNED_BACK)
     idle.discard(promoted.release)
     return sorted(idle - _held(store, promoted, now)) if idle else ()  # whoever looks every other second reads no journal for nothing
+
+
+def held_warm(store: JournalStore, environment: str, *, now: datetime) -> tuple[Release, ...]:
+    """What the newest promotion replaced in an environment, while users may go back to it in a moment."""
+    promoted = next((record for record in store.rollouts(environment=environment) if record.promoted_at is not None), None)
+    return tuple(store.release(name) for name in sorted(_held(store, promoted, now))) if promoted is not None else ()
 
 
 def _newest_endings(store: JournalStore, environment: str) -> dict[str, Ending | None]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from functools import cached_property
@@ -236,6 +236,18 @@ class DockerTarget(Block):
     def launch_on_copy(self, release: Release, *, copy: str, variables: Mapping[str, str], token: Token) -> Sequence[Address]:
         self.traffic.claim(token)
         return self._copies.launch(release, copy=copy, variables=variables, token=token)
+
+    def ask_copy(
+        self, release: Release, question: str, *, copy: str, variables: Mapping[str, str], timeout: timedelta, token: Token
+    ) -> str:
+        self.traffic.claim(token)
+        return self._copies.ask(release, question, copy=copy, variables=variables, timeout=timeout, token=token)
+
+    def files_of(
+        self, release: Release, service: str, wanted: Callable[[str, str], bool], *, token: Token
+    ) -> Iterator[tuple[str, bytes | None]]:
+        self.traffic.claim(token)
+        return self._copies.files(release, service, wanted, token=token)
 
     def drop_copy(self, release: Release, copy: str, *, variables: Mapping[str, str], token: Token) -> None:
         self.traffic.claim(token)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blocks.documents import canonical, event_of, fingerprint, from_document
+from delivery.application import Smoke
 from delivery.approval import Approval
 from delivery.check import CheckResult
 from delivery.environment import Environment, Identity
@@ -23,6 +24,7 @@ from tests.delivery.samples import a_plan, a_release, an_environment
 VALUES: list[Any] = [
     a_release(),
     a_release("1.1.0-main.3"),
+    replace(a_release(), smoke=(Smoke("api", "/a", method="PUT", body={"key": "{unique}", "of": [1, {"a": None}]}), Smoke("api", "/b"))),
     a_plan(),
     a_plan(blue=None),
     replace(a_plan(kind="hotfix"), request=7),
@@ -126,3 +128,9 @@ def test_the_plan_of_a_rollout_from_before_there_were_inspections_can_be_read() 
 def test_an_event_of_an_unknown_kind_is_refused(document: dict[str, object]) -> None:
     with pytest.raises(DeliveryError, match="unknown kind"):
         event_of(document)
+
+
+def test_a_smoke_request_of_a_release_that_knew_only_reading_reads() -> None:
+    document = json.loads(canonical(Smoke("api", "/api/listings")))
+    older = {key: document[key] for key in ("service", "path", "status", "contains")}
+    assert from_document(Smoke, older) == Smoke("api", "/api/listings", method="GET")

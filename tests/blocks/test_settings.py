@@ -160,6 +160,23 @@ def test_the_example_applications_file_is_sound() -> None:
     assert {service.name for service in application.service} == {"api", "web", "worker"}
 
 
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ('method = "HEAD"', "smoke[4].method: got 'HEAD', expected one of 'GET', 'POST', 'PUT', 'PATCH' or 'DELETE'"),
+        ('body = { a = "1" }', "smoke.body: got a body for GET /x, expected one for POST, PUT, PATCH or DELETE only"),
+        ('method = "POST"\nbody = { a = [inf] }', "smoke[4].body.a[1]: got inf, expected a finite number"),
+        ('method = "POST"\nbody = { a = 2026-01-01 }', "smoke[4].body.a: got the date or time 2026-01-01, expected text"),
+    ],
+)
+def test_a_smoke_request_that_cannot_be_sent_is_refused(tmp_path: Path, lines: str, complaint: str) -> None:
+    text = (ROOT / "examples" / "dealbrain" / "greenroom.toml").read_text()
+    (tmp_path / "greenroom.toml").write_text(f'{text}\n[[smoke]]\nservice = "api"\npath = "/x"\n{lines}\n')
+    with pytest.raises(InvalidSettings) as raised:
+        load_application(tmp_path / "greenroom.toml")
+    assert complaint in raised.value.what
+
+
 def test_every_mistake_is_told_at_once_with_its_line(tmp_path: Path) -> None:
     text = """\
 [environment]

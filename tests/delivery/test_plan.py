@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delivery.application import Smoke
 from delivery.environment import Capability, Environment, Proving, Traffic
 from delivery.errors import InvalidSettings
 from delivery.plan import Plan, StepKind, plan_rollout
@@ -59,6 +60,11 @@ def test_what_an_application_does_not_have_is_not_in_its_plan() -> None:
     plan = plan_rollout(bare, an_environment(steps=(100,), load=True), capabilities=ALL, blue=None)
     assert names(plan) == ("prepare", "launch", "check", "shift-100", "promote")
     assert tuple(step.name for step in plan.back) == ("restore", "collect", "remove")
+
+
+def test_what_may_write_makes_no_step_where_users_data_are() -> None:
+    writing = replace(a_release(), smoke=(Smoke("api", "/api/listings", method="DELETE"),))
+    assert "smoke" not in names(plan_rollout(writing, an_environment(), capabilities=ALL, blue=None))
 
 
 @pytest.mark.parametrize("kind", ["normal", "hotfix", "rollback"])

@@ -171,6 +171,11 @@ def test_smoke_requests_and_health_paths_are_asked_each_once_and_health_must_tel
     assert endpoints(release) == (Endpoint("/api/listings", 200, "id"), Endpoint("/health", 200, "ok", "1.1.0"))
 
 
+def test_what_may_write_is_not_asked_of_what_users_reach():
+    release = a_release("1.1.0", smoke=(Smoke("api", "/api/jobs", method="POST", body={"key": "{unique}"}), Smoke("api", "/api/listings")))
+    assert [endpoint.path for endpoint in endpoints(release)] == ["/api/listings", "/health"]
+
+
 def test_a_health_path_that_users_requests_do_not_reach_is_not_asked():
     services = (web("api", "/api", "/health", health="/health"), web("web", "/", health="/health"), web("docs", "/docs", health="/up"))
     images = dict.fromkeys(("api", "web", "docs"), next(iter(a_release().images.values())))

@@ -1,6 +1,7 @@
 """The example's API on a stand of its own: an environment with a database, without a pipeline around it."""
 
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +13,24 @@ from blocks.secrets import EnvironmentSecrets
 from blocks.settings import load_application
 from blocks.targets.docker import DockerTarget
 from delivery.application import Application
+from delivery.environment import Proving
+from delivery.journal import Evidence
+from delivery.operations import MigrationWaiver
+from delivery.plan import StepKind, plan_rollout
 from delivery.release import Release
 from delivery.source import Semver
 from deployments.backing import POSTGRES, Backing
 from deployments.base_images import ensure_base_images
 from deployments.demo.repository import ApplicationRepository
+from tasks.acts import perform_once
 from tasks.build import build_images
 from tasks.publish import publish
 from tasks.review import Applied, review_migrations
+from tasks.scene import Scene
 from tasks.source import checkout
+from tests.samples import an_environment
 
+VARIABLES = {"ENVIRONMENT": "staging", "LOG_LEVEL": "WARNING", "JOB_SECONDS": "1"}
 FAULTS = Path(__file__).parent / "faults"
 
 
@@ -39,7 +48,7 @@ def rename_a_column(repository: ApplicationRepository) -> None:
 
 
 class Apart:
-    """Releases of the API, or of more services; `target` is an environment of the stand with the backing's database."""
+    """Releases of the API and its worker, or of other services; `target` is an environment of the stand with the backing's database."""
 
     def __init__(self, stand: Stand, name: str, backing: Backing, folder: Path) -> None:
         self.repository = ApplicationRepository.create(folder / "repository")
@@ -61,7 +70,7 @@ class Apart:
         )
         self.token = token(name)
 
-    def release(self, version: str, *, recorded: tuple[str, ...] = (), services: tuple[str, ...] = ("api",)) -> Release:
+    def release(self, version: str, *, recorded: tuple[str, ...] = (), services: tuple[str, ...] = ("api", "worker")) -> Release:
         """What is in the repository now, built, read and pushed. `recorded` is where the database stands."""
         work, bases = self._folder / "work", ensure_base_images()
         source = checkout.plain(str(self.repository.path), self.repository.commit(f"Release {version}"), work_dir=work)
@@ -77,6 +86,14 @@ class Apart:
         review = review_migrations.plain(images, source, application, environments=environments, strict=True)
         registry = OciRegistry(host=self._stand.registry.address, namespace="apart", insecure=True)
         return publish(images, source, application, Semver.parse(version), registry, review=review)
+
+    def act(self, release: Release, blue: Release | None, kind: StepKind, *waivers: MigrationWaiver) -> Evidence:
+        """One step of a rollout of `release` to the environment, where `blue` serves."""
+        environment = an_environment(self.target.environment, prove=Proving(clone=True), variables=VARIABLES, waiver=waivers)
+        plan = plan_rollout(release, environment, capabilities=self.target.capabilities, blue=blue)
+        [step] = [step for step in plan.forward if step.kind is kind]
+        step = replace(step, deadline_seconds=180)
+        return perform_once(step, Scene(plan, self.target, None, self.token, lambda: None, threading.Event(), self.repository.path))
 
     def databases(self) -> set[str]:
         """Those of the server, templates left out."""

@@ -7,14 +7,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def serving(answer: Callable[[str], tuple[int, str]] | Mapping[str, tuple[int, str]]) -> Iterator[str]:
-    """Serves `answer(path) -> (status, body)` while the block runs, and gives the address. Status 0 hangs up without an answer."""
+def serving(
+    answer: Callable[[str], tuple[int, str]] | Mapping[str, tuple[int, str]], *, heard: list[tuple[str, str, str]] | None = None
+) -> Iterator[str]:
+    """Serves `answer(path) -> (status, body)` while the block runs, and gives the address. Status 0 hangs up without an answer. `heard`
+    gets method, path and body of each request.
+    """
     respond = answer if callable(answer) else lambda path: answer.get(path, (404, "no such page"))
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            said = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            if heard is not None:
+                heard.append((self.command, self.path, said))
             status, body = respond(self.path)
             if not status:
                 self.close_connection = True
@@ -24,6 +31,8 @@ def serving(answer: Callable[[str], tuple[int, str]] | Mapping[str, tuple[int, s
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815  the names by which http.server finds them
 
         def log_message(self, *_: object) -> None:
             pass

@@ -1,6 +1,6 @@
 """The way back as a rollout runs it in the application's image, here in this machine's Python, on a real database."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -147,9 +147,11 @@ class Place(SimulatedTarget):
     project: Project
     address: str
     copies: list[str]
+    # By version and service: the files of its image.
+    code: dict[tuple[str, str], dict[str, bytes | None]]
 
     def at(self, project: Project, address: str) -> "Place":  # noqa: F811
-        self.project, self.address, self.copies = project, address, []
+        self.project, self.address, self.copies, self.code = project, address, [], {}
         self.command = lambda command: self._run(command, project.url)
         return self
 
@@ -173,6 +175,16 @@ class Place(SimulatedTarget):
 
     def launch_on_copy(self, release: Release, *, copy: str, **_: object) -> Sequence[Address]:  # noqa: ARG002
         return self.urls[release.id]
+
+    def ask_copy(self, release: Release, question: str, *, copy: str, **_: object) -> str:  # noqa: ARG002
+        (value,) = asked(psycopg.conninfo.make_conninfo(self.address, dbname=copy), f"SELECT ({question})::text")[0]
+        return str(value)
+
+    def files_of(
+        self, release: Release, service: str, wanted: Callable[[str, str], bool], **_: object
+    ) -> Iterator[tuple[str, bytes | None]]:
+        code = self.code.get((release.version.tag, service), {"srv/app.py": b"pass"})
+        yield from ((path, content) for path, content in code.items() if wanted(path, "/srv"))
 
     def drop_copy(self, release: Release, copy: str, **_: object) -> None:  # noqa: ARG002
         self._server(f"DROP DATABASE {copy}")

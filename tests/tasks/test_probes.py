@@ -1,3 +1,4 @@
+import json
 import socket
 
 from delivery.application import Smoke
@@ -50,3 +51,31 @@ def test_a_service_without_a_replica_is_not_well() -> None:
     (result,) = smoke((Smoke("api", "/"),), ())
 
     assert result.detail == "there is no replica of api to ask for /."
+
+
+WRITING = Smoke("api", "/rooms/{unique}", method="PUT", body={"key": "smoke-{unique}", "beds": [1, {"of": "{unique}"}], "free": True})
+
+
+def test_what_may_write_is_sent_to_a_copy_and_nowhere_else() -> None:
+    heard: list[tuple[str, str, str]] = []
+    reading = Smoke("api", "/rooms")
+    with serving(lambda _: (200, ""), heard=heard) as url:
+        assert len(smoke((reading, WRITING), (Address("api", "api-1", url),))) == 1
+        assert [method for method, _, _ in heard] == ["GET"]
+        results = smoke((reading, WRITING), (Address("api", "api-1", url),), on_copy=True)
+    assert all(result.well for result in results)
+    assert sorted(method for method, _, _ in heard) == ["GET", "GET", "PUT"]
+
+
+def test_each_writing_request_has_a_word_of_its_own_also_when_it_is_asked_again() -> None:
+    heard: list[tuple[str, str, str]] = []
+    answers = iter([(0, ""), (200, ""), (500, "")])
+    with serving(lambda _: next(answers), heard=heard) as url:
+        (first,) = smoke((WRITING,), (Address("api", "api-1", url),), on_copy=True)
+        (second,) = smoke((WRITING,), (Address("api", "api-1", url),), on_copy=True)
+    assert first.well
+    assert second.detail == "api-1 answered 500 to PUT /rooms/{unique}, expected 200."
+    words = [path.removeprefix("/rooms/") for _, path, _ in heard]
+    assert len(set(words)) == 3
+    for word, (_, _, body) in zip(words, heard, strict=True):
+        assert json.loads(body) == {"key": f"smoke-{word}", "beds": [1, {"of": word}], "free": True}

@@ -1,13 +1,17 @@
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from delivery.environment import JudgeSettings
+from delivery.contraction import Contraction, Proof
+from delivery.environment import JudgeSettings, Proving
 from delivery.errors import DeliveryError
-from delivery.journal import Ending
+from delivery.journal import Ending, Evidence
+from delivery.operations import MigrationWaiver
 from delivery.ports import RunResult
 from delivery.verification import Deed, Finding, Verification
+from tasks import acts
 from tasks.report import evidence_markdown, rollout_markdown, rollout_rows, shares, verification_markdown
 from tests.samples import a_release, an_environment
 from tests.simulated_target import told_of
@@ -146,6 +150,27 @@ def test_foreign_text_breaks_neither_table_nor_page(world: World) -> None:
     world.roll_out()
 
     assert "a \\| b &lt;script>" in told(world)
+
+
+def test_the_report_tells_for_each_thing_that_goes_whether_it_is_unused_and_who_answers_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proofs = [
+        Proof(Contraction("0002", "drop-column", "rooms", (name,)), BLUE.id, holds, how)
+        for name, holds, how in (("note", True, "named in no file"), ("seat", False, "seat is named in api:/srv/a.py:3"))
+    ]
+    facts = {"contractions": [proof.facts() for proof in proofs]}
+    monkeypatch.setattr(acts, "prove", lambda _step, _scene: Evidence(well=True, summary="proven", facts=facts))
+    waiver = MigrationWaiver(rule="contraction", table="rooms", reason="it is a comment", owner="Bea", until=date(2026, 7, 1))
+    world = World(tmp_path, environment=replace(an_environment(), prove=Proving(smoke=False, load=False, clone=True), waiver=(waiver,)))
+    world.roll_out()
+    text = told(world)
+    assert "## What the migrations take away" in text
+    assert f"| drop-column on rooms: note | {BLUE.id} | proved: named in no file |" in text
+    assert (
+        f"| drop-column on rooms: seat | {BLUE.id} | **not proved**: seat is named in api:/srv/a.py:3. "
+        "**waived by Bea until 2026-07-01: it is a comment** |"
+    ) in text
 
 
 def test_the_evidence_shows_what_changes_what_proved_it_and_what_will_happen(tmp_path: Path) -> None:
