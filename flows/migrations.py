@@ -14,11 +14,9 @@ from delivery.release import Release
 from delivery.revisions import Admission, MigrationReview, admit
 from delivery.way_back import evidence_of, known_of, names_in, proven_by, together
 from flows.assembly import House
+from flows.durations import REMEMBERED_ROLLOUTS, require_short, with_durations
 from tasks.proving import RULE
 from tasks.review import Applied
-
-# How far back applied revisions are looked for. Where the database stands is told by the newest rollout that migrated.
-REMEMBERED_ROLLOUTS = 50
 
 
 def applied_in(house: House, environment: str, *, ended: bool = False) -> Applied | None:
@@ -77,6 +75,7 @@ def require_admission(house: House, release: Release, environment: Environment) 
         return
     told = admission(house, release.review, environment)
     refuse(told, environment, release.version.tag)
+    require_short(with_durations(house, told, release, environment), release, environment)
     live, before = house.store.live(environment.name), environment.environment.after
     unproven_is_waived = is_waived(RULE, environment.waiver, today=house.store.now().date())
     if live is None or before is None or unproven_is_waived:

@@ -13,6 +13,8 @@ import pytest
 from psycopg import conninfo
 from pydantic import SecretStr
 
+from delivery.durations import Work, measured_in
+from delivery.operations import Lock
 from tasks.clone import open_clones
 from tasks.image_alembic import MigrationLimits
 from tests.tasks.alembic_project import Driver, Project, answered
@@ -232,6 +234,24 @@ def test_the_watcher_sees_the_rows_that_are_written_under_a_lock_and_the_table_t
     assert answer.refusal == ""
     assert any("writes 38,001 rows of rooms in one transaction" in one for one in answer.told["objections"]), answer.told["objections"]
     assert "writes rooms anew" in answer.told["objections"]
+
+
+def test_the_watcher_measures_each_statement_with_the_rows_of_its_table_and_what_it_does_to_them(project: Project, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("ANALYZE rooms")
+    project.revision("r1", COLUMN, "ALTER TABLE rooms ADD CONSTRAINT c CHECK (id > 0)", "UPDATE rooms SET note = name", down="r0")
+    project.revision("r2", "ALTER TABLE rooms ALTER COLUMN id TYPE numeric", down="r1").revision("r3", ONLINE, down="r2")
+    answer = project.upgrade(watch=True)
+    assert answer.refusal == ""
+    told = [(one.revision, one.work, one.table, one.rows, one.lock) for one in measured_in(answer.told["measured"])]
+    assert told == [
+        ("r1", Work.METADATA, "rooms", 1000, Lock.ACCESS_EXCLUSIVE),
+        ("r1", Work.SCAN, "rooms", 1000, Lock.ACCESS_EXCLUSIVE),
+        ("r1", Work.SCAN, "rooms", 1000, Lock.ACCESS_EXCLUSIVE),
+        ("r2", Work.REWRITE, "rooms", 1000, Lock.ACCESS_EXCLUSIVE),
+        ("r3", Work.INDEX, "rooms", 1000, Lock.SHARE_UPDATE_EXCLUSIVE),
+    ]
+    assert all(one["seconds"] > 0 for one in answer.told["measured"])
 
 
 # -- what the application feels
