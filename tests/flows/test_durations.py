@@ -1,6 +1,7 @@
 """A migration that was quick on staging's copy is asked about production's rows before anybody is asked to approve it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -9,6 +10,8 @@ from delivery.durations import Size
 from delivery.errors import InvalidSettings, TransientError
 from delivery.journal import Evidence
 from delivery.release import Release
+from flows.durations import with_durations
+from flows.migrations import admission
 from flows.promote import ask, pending_here
 from tasks import acts
 from tasks.report_migrations import migrations_markdown
@@ -118,3 +121,14 @@ def test_metadata_is_not_worth_a_question(stage: Stage, release: Release, has: C
     assert told is not None
     assert [one.likely for one in told.estimates] == [0.1]
     assert asked == []
+
+
+def test_what_was_measured_of_another_file_under_the_same_name_says_nothing(
+    stage: Stage, release: Release, has: Callable[[int], object]
+) -> None:
+    has(1)
+    production = stage.house.environment("production")
+    told = admission(stage.house, release.review, production)
+    edited = replace(told, revisions=(replace(told.revisions[0], sha256="e" * 64),))
+    assert len(with_durations(stage.house, told, release, production).estimates) == 1
+    assert with_durations(stage.house, edited, release, production).estimates == ()

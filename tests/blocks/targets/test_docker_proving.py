@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.stand import Stand
+from delivery.durations import measured_in
 from delivery.environment import Proving
 from delivery.journal import Evidence
 from delivery.plan import Plan, StepKind, plan_rollout
@@ -77,6 +78,10 @@ def test_a_release_that_only_adds_is_proven_and_the_database_is_as_before(apart:
     evidence = act(apart, adding, live, StepKind.PROVE)
     assert (evidence.well, evidence.summary) == (True, "0003 on a copy of the database: v1.1.0 and v1.2.0 live with it"), evidence.facts
     assert (evidence.facts["proven"], evidence.facts["versions"], evidence.facts["objections"]) == (["0003"], [live.id], [])
+    measured = measured_in(evidence.facts["measured"])
+    assert {one.revision for one in measured} == {"0003"}
+    assert "listings" in {one.table for one in measured}
+    assert "listings" in apart.target.table_sizes(adding, variables=VARIABLES)
     assert apart.revision() == "0002"
     assert (apart.databases(), apart.trials()) == ({"dealbrain", "postgres", left_behind[1]}, [])  # swept by age, and what was its own
     assert act(apart, adding, live, StepKind.MIGRATE).summary == "the schema went from 0002 to 0003"
