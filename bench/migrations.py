@@ -38,7 +38,7 @@ COLUMN = "ALTER TABLE rooms ADD COLUMN floor int"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table")
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long the idle reader holds its lock")
+    parser.add_argument("--seconds", type=float, default=6.0, help="how long the idle reader holds its lock")
     parser.add_argument("--runners", type=int, default=3, help="how many migrate at once")
     parser.add_argument("--cases", type=Path, help="labelled cases that are judged as well")
     asked = parser.parse_args()
