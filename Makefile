@@ -10,7 +10,7 @@ ROOM   := .greenroom
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check docs-check test-fast test test-exhaustive test-security demo demo-down bench-rollout bench-way-back bench-proxy bench-judge bench-scale bench-signing chaos lock clean
+.PHONY: help setup check docs-check test-fast test test-exhaustive test-security demo demo-down bench-rollout bench-way-back bench-proxy bench-judge bench-scale bench-signing bench-migrations chaos lock clean
 
 help: ## what can be asked for
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,9 @@ bench-signing: setup ## what signing and verifying releases costs; the last line
 
 bench-scale: $(READY) ## the delivery metrics from a journal of 100,000 events; the last line is one JSON object
 	$(BIN)/python -m bench.scale --events 100000
+
+bench-migrations: $(READY) ## what users feel of a migration, with and without short waits for locks; the last line is one JSON object
+	$(BIN)/python -m bench.migrations $(MIGRATIONS)
 
 # No index addresses in the lock: versions and hashes are enough.
 lock: $(READY) ## resolve the dependencies anew and write versions and hashes

@@ -19,6 +19,7 @@ from blocks.docker_copies import PREFIX, database_of, left_behind, login_of
 from blocks.docker_replicas import Replicas
 from blocks.engine_facts import Blueprint
 from delivery.backup import Noted
+from delivery.durations import Size
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.release import Release
 
@@ -66,6 +67,31 @@ SQL
 """
 _LIST = r"""
 psql --no-psqlrc --tuples-only --no-align --command="SELECT datname FROM pg_database WHERE datname LIKE 'greenroom\_clone\_%'" >&2
+"""
+# Estimates are brought up to the table's present pages, as the planner does. What was never analyzed is counted where that is quick.
+_SIZES = r"""
+set -euo pipefail
+psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 >&2 <<'SQL'
+BEGIN READ ONLY;
+SET LOCAL statement_timeout = '10s';
+SET LOCAL lock_timeout = '100ms';
+SELECT format(
+    'SELECT json_build_array(''size'', %L, %s, %s)',
+    CASE nspname WHEN 'public' THEN '' ELSE quote_ident(nspname) || '.' END || quote_ident(relname),
+    CASE
+      WHEN relpages > 0 AND reltuples >= 0
+        THEN round(reltuples / relpages * pg_relation_size(c.oid) / current_setting('block_size')::int)::text
+      WHEN pg_relation_size(c.oid) = 0 THEN '0'
+      WHEN pg_relation_size(c.oid) <= 16777216 AND has_table_privilege(c.oid, 'SELECT')
+        THEN format('(SELECT count(*) FROM ONLY %s)', c.oid::regclass)
+      ELSE 'NULL::bigint'
+    END,
+    pg_table_size(c.oid))
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE relkind IN ('r', 'm') AND c.relpersistence <> 't' AND c.oid >= 16384 AND nspname !~ '^pg_'
+  ORDER BY 1 \gexec
+COMMIT;
+SQL
 """
 _DROP = 'dropdb --if-exists --force --maintenance-db=postgres "$COPY"'
 
@@ -120,6 +146,15 @@ class Backups:
             code, said = self._bash(container, _DROP, {"COPY": copy})
         if code != 0:
             raise self._failed(f"be rid of the copy {copy}", said, _TIDYING)
+
+    def sizes(self, release: Release, *, variables: Mapping[str, str]) -> dict[str, Size]:
+        """What PostgreSQL holds of each table, by its own statistics; read in a transaction that can write nothing."""
+        with self._beside(release, "sizes", variables=variables, timeout=_TIDYING) as container:
+            code, said = self._bash(container, _SIZES)
+        if code != 0:
+            raise self._failed("be asked how large its tables are", said, _TIDYING)
+        told = [json.loads(line) for line in said if line.startswith("[")]
+        return {str(one[1]): Size(None if one[2] is None else int(one[2]), int(one[3])) for one in told if one[0] == "size"}
 
     # ---- how
 

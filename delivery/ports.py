@@ -10,6 +10,7 @@ from delivery.approval import Approval, PromotionRequest
 from delivery.backup import Noted, RestoreTest
 from delivery.calibration import Calibration
 from delivery.dora_facts import Story
+from delivery.durations import Size
 from delivery.environment import Capability, Standing
 from delivery.health import Counters, HealthReport
 from delivery.image import ImageRef
@@ -200,6 +201,15 @@ class BackingUp(Protocol):
 
     def drop_left(self, release: Release, copy: str, *, variables: Mapping[str, str]) -> None:
         """Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A target that can say how large its tables are."""
+
+    def table_sizes(self, release: Release, *, variables: Mapping[str, str]) -> Mapping[str, Size]:
+        """By name, with the schema where it is not `public`. Changes nothing, and asks nothing that takes long."""
         ...
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from delivery.application import STRICT
+from delivery.durations import Estimate
 from delivery.operations import MigrationWaiver, Operation, Safety, with_waivers
 from delivery.undoing import Undoing
 
@@ -110,11 +111,15 @@ class MigrationReview:
 
 @dataclass(frozen=True)
 class Admission:
-    """What an environment makes of a release's migrations: `revisions` are pending there, with its waivers; `refusal` says why not."""
+    """What an environment makes of a release's migrations: `revisions` are pending there, with its waivers; `refusal` says why not.
+    `estimates` are how long their statements would take there, `stalls` those for which users would wait, with who answers for it.
+    """
 
     revisions: tuple[ReviewedRevision, ...] = ()
     refusal: str = ""
     way_out: str = ""
+    estimates: tuple[Estimate, ...] = ()
+    stalls: tuple[Operation, ...] = ()
 
 
 def admit(

@@ -14,12 +14,10 @@ from delivery.release import Release
 from delivery.revisions import Admission, MigrationReview, ReviewedRevision, admit
 from delivery.way_back import evidence_of, known_of, names_in, proven_by, together
 from flows.assembly import House
+from flows.durations import REMEMBERED_ROLLOUTS, require_short, with_durations
 from tasks.proving import RULE as CLONE
 from tasks.review import Applied
 from tasks.rollout import held_warm
-
-# How far back applied revisions are looked for. Where the database stands is told by the newest rollout that migrated.
-REMEMBERED_ROLLOUTS = 50
 
 
 def applied_in(house: House, environment: str, *, ended: bool = False) -> Applied | None:
@@ -97,6 +95,7 @@ def require_admission(house: House, release: Release, environment: Environment) 
             next=WAY_OUT,
         )
     refuse(told, environment, release.version.tag)
+    require_short(with_durations(house, told, release, environment), release, environment)
     live, before = house.store.live(environment.name), environment.environment.after
     if live is None or before is None or not house.environment(before).prove.clone or _unproven_is_waived(house, environment):
         return

@@ -11,12 +11,15 @@ from pydantic import Field, ValidationError, WithJsonSchema
 
 from blocks.documents import fingerprint
 from delivery.approval import Approval, Expired, Granted, Pending, PromotionRequest, Refused, words_to_break_glass, words_to_sign
+from delivery.durations import total_sentence
 from delivery.environment import Environment, Kind
 from delivery.errors import DeliveryError, InvalidSettings, NotApproved
 from delivery.plan import Plan, plan_rollout
 from delivery.record import RolloutRecord
 from delivery.release import Release
+from delivery.revisions import Admission
 from flows.assembly import House, open_house
+from flows.durations import with_durations
 from flows.going import answers_for
 from flows.messages import in_one_message
 from flows.migrations import admission, contractions_at, require_admission
@@ -265,14 +268,18 @@ def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, 
     if run_id is None:
         raise DeliveryError("Only a run of promote can wait for an approval.", next="start the deployment promote/promote.")
     evidence = left_artifact(run_id, evidence_key(request))
+    takes = ""
     if evidence is None:  # a resumed run comes by here again, and has asked already
-        evidence = leave_evidence(house, request, run_id)
+        migrations = pending_here(house, plan)
+        takes = total_sentence(migrations.estimates) if migrations else ""
+        evidence = leave_evidence(house, request, run_id, migrations)
         question = f"{plan.sentence()} waits for {missing} approval{'s' if missing > 1 else ''}."
         Notices(house.store, house.notifier_for, telling).put(notice_key(request), question, house.run_link(str(run_id)))
         name = f"{plan.release.version.tag} {plan.release.sha.short}"
         RunView(telling, run_id, name=name).at(f"{plan.environment.name}, request {request.number} waits for approval")
     left = request.expires_at - house.store.now()
     question = f"**{plan.sentence()}**\n\n[Look at the evidence]({house.artifact_link(evidence)})"
+    question += f"\n\n{takes}" if takes else ""
     question += "".join(f"\n\n{answer.sentence()}" for answer in answers_for(house, request))
     try:
         return suspend_flow_run(
@@ -289,13 +296,20 @@ def _wait_for_answer(house: House, request: PromotionRequest, telling: Telling, 
 PATIENCE_SECONDS = 300
 
 
-def leave_evidence(house: House, request: PromotionRequest, run_id: UUID) -> UUID:
+def pending_here(house: House, plan: Plan) -> Admission | None:
+    """What is pending and how long it would take; None for a release without migrations."""
+    if not plan.release.migrations:
+        return None
+    told = admission(house, plan.release.review, plan.environment)
+    return with_durations(house, told, plan.release, plan.environment)
+
+
+def leave_evidence(house: House, request: PromotionRequest, run_id: UUID, migrations: Admission | None) -> UUID:
     """The artifact that the form links; it is there before anybody is asked."""
     plan = request.plan
     before = plan.environment.environment.after
     proof = _newest_promotion(house, before, plan.release.id) if before else None
     entries = house.store.entries(proof.id) if proof else ()
-    migrations = admission(house, plan.release.review, plan.environment) if plan.release.migrations else None
     gone = contractions_at(house, plan.environment, migrations.revisions) if migrations else ()
     markdown = evidence_markdown(plan, entries, migrations, gone)
     return leave_artifact(run_id, evidence_key(request), "markdown", markdown, f"Evidence for request {request.number}: {plan.sentence()}")

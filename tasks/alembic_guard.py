@@ -139,7 +139,7 @@ class Guard:
 
     def _commits(self, connection: Any) -> None:
         if self.watcher is not None and not _is_autocommit(connection):
-            self.watcher.look(_raw(connection))
+            self.watcher.commits(_raw(connection))
 
     def _rolled_back(self, connection: Any) -> None:
         self._settled.pop(id(_raw(connection)), None)
@@ -161,8 +161,14 @@ class Guard:
         if not _is_autocommit(connection):
             if not _READS.match(statement):
                 self._open.append(said)
+            self._starts()
             return None
-        self._alone(raw, lambda: _execute(cursor, statement, parameters), statement)
+
+        def act() -> None:
+            self._starts()
+            _execute(cursor, statement, parameters)
+
+        self._alone(raw, act, statement)
         if not _READS.match(statement):
             self._committed.append(said)
         return True
@@ -170,6 +176,10 @@ class Guard:
     def _executed(self, connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if self.watcher is not None:
             self.watcher.executed(_raw(connection), statement, _cursor.rowcount, alone=_is_autocommit(connection))
+
+    def _starts(self) -> None:
+        if self.watcher is not None:
+            self.watcher.starts()
 
     # ---- acts
 

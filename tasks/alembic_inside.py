@@ -203,6 +203,7 @@ class Runner:
             if watch is not None:
                 self.look(watch.after)
                 answer["objections"] = watch.objections
+                answer["measured"] = [*answer.get("measured", ()), *({"revision": one.revision, **part} for part in watch.longest())]
 
     def pending(self, present: list[str]) -> list[Any]:
         strange = [name for name in present if not known(self.script, name)]

@@ -165,7 +165,7 @@ class _Rehearsal:
             token=self._scene.token,
         )
         answer = self._answered(ran.tail, doing="Migrating a copy of the database")
-        self._facts |= {name: answer.told[name] for name in ("seconds", "tries", "objections") if name in answer.told}
+        self._facts |= {name: answer.told[name] for name in ("seconds", "tries", "objections", "measured") if name in answer.told}
         objections = answer.names("objections")
         if objections and not self._is_waived():
             raise _Unwell(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 from delivery.contraction import Proof, contractions, proofs_in
+from delivery.durations import LONGEST_ONLINE_SECONDS, total_sentence
 from delivery.journal import Evidence
 from delivery.operations import MigrationWaiver, Operation
 from delivery.revisions import Admission, ReviewedRevision
@@ -22,7 +23,12 @@ def migrations_markdown(told: Admission, contracting: Sequence[Told] = ()) -> li
     if not told.revisions:
         return ["No revision is pending here, or no version serves yet that could notice one."]
     return [
-        part for one in told.revisions for part in _revision(one, [each for each in contracting if each[0].contraction.revision == one.id])
+        *(
+            part
+            for one in told.revisions
+            for part in _revision(one, [each for each in contracting if each[0].contraction.revision == one.id])
+        ),
+        *_durations(told),
     ]
 
 
@@ -30,6 +36,29 @@ def taken_away_markdown(rehearsal: Evidence | None, waivers: Sequence[MigrationW
     """The same of a rollout's own rehearsal; nothing where it took nothing away."""
     proofs = proofs_in(rehearsal)
     return list(contracting_markdown((one, None if one.holds else one.contraction.waiver(waivers, today)) for one in proofs))
+
+
+def _durations(told: Admission) -> Iterator[str]:
+    """How long each statement would take here, by a copy's measure; which make users wait, and who answers for that."""
+    if not told.estimates:
+        return
+    yield "### How long it takes here"
+    yield total_sentence(told.estimates)
+    lines = ["| revision | statement | lock | takes |", "| --- | --- | --- | --- |"]
+    for one in told.estimates[:_MOST_ROWS]:
+        measured, takes = one.measured, _cell(one.sentence())
+        disk = one.disk_bytes
+        takes += f"; needs {disk / 1e6:,.0f} MB of disk" if disk else "; how much disk it needs is unknown" if disk is None else ""
+        lock = f"{measured.lock.label} on {measured.table}" if measured.lock and measured.table else measured.lock.label
+        sql = _cell(measured.sql[:80])
+        lines.append(f"| {_cell(measured.revision)} | {sql} | {_cell(lock)} | {f'**{takes}**' if one.is_long or one.warns else takes} |")
+    more = len(told.estimates) - _MOST_ROWS
+    yield "\n".join(lines) + (f"\n\n… and {more} more." if more > 0 else "")
+    if any(one.warns for one in told.estimates):
+        yield f"**Nobody waits for it, and it takes long:** more than {LONGEST_ONLINE_SECONDS / 60:.0f} minutes."
+    for stall in told.stalls:
+        answers = stall.waiver.sentence() if stall.waiver else "nobody answers for it"
+        yield f"**Users wait** for {_cell(stall.table or 'a table')}: {_cell(answers)}."
 
 
 def downgrade_markdown(found: Evidence) -> Iterator[str]:

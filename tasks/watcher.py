@@ -48,6 +48,8 @@ class Watcher:
     names: Mapping[int, str]
     # By what they are about, since the numbers of one transaction only grow.
     objections: dict[str, str] = field(default_factory=dict)
+    # Rows of each table that were read or written between the last two looks.
+    touched: dict[int, int] = field(default_factory=dict)
     _begun: dict[int, _Work] = field(default_factory=dict)
     _last: dict[int, _Work] = field(default_factory=dict)
     # Relation to its strongest lock and to what had been read of it when that was taken.
@@ -65,10 +67,18 @@ class Watcher:
             if relation in self.names and mode in _STRONG and _rank(mode) > _rank(self._locked.get(relation)):
                 self._read_before_lock.setdefault(relation, self._last.get(relation, _Work()).read)
                 self._locked[relation] = mode
-        self._last = self._work()
+        before, self._last = self._last, self._work()
+        self.touched = {}
         for relation, work in self._last.items():
+            was = before.get(relation, _Work())
+            if relation in self.names and (rows := work.read + work.written - was.read - was.written) > 0:
+                self.touched[relation] = rows
             if relation in self.names:
                 self._weigh(relation, work)
+
+    def held(self) -> dict[int, str]:
+        """The tables that writers are kept out of, with the lock, weakest first."""
+        return {relation: _STRONG[mode] for relation, mode in sorted(self._locked.items(), key=lambda one: _rank(one[1]))}
 
     def object(self, sentence: str, *, about: str = "") -> None:
         self.objections[about or sentence] = sentence

@@ -22,10 +22,11 @@ from blocks.engine_facts import Found
 from blocks.secrets import EnvironmentSecrets, redactor
 from blocks.traefik import TraefikRoutes, require_name
 from delivery.backup import Noted
+from delivery.durations import Size
 from delivery.environment import Capability, Standing
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.health import HealthReport
-from delivery.ports import Address, BackingUp, Copying, RunResult, Target, Token
+from delivery.ports import Address, BackingUp, Copying, Counting, RunResult, Target, Token
 from delivery.release import Release
 
 _TAIL_LINES = 40
@@ -279,6 +280,9 @@ class DockerTarget(Block):
     def drop_left(self, release: Release, copy: str, *, variables: Mapping[str, str]) -> None:
         self._backups.drop(release, copy, variables=variables)
 
+    def table_sizes(self, release: Release, *, variables: Mapping[str, str]) -> Mapping[str, Size]:
+        return self._backups.sizes(release, variables=variables)
+
     # ---- starting
 
     def launch(self, release: Release, *, variables: Mapping[str, str], token: Token) -> None:
@@ -397,3 +401,4 @@ class DockerTarget(Block):
 _: type[Target] = DockerTarget
 __: type[Copying] = DockerTarget
 ___: type[BackingUp] = DockerTarget
+____: type[Counting] = DockerTarget

@@ -49,7 +49,7 @@ class Server:
             return {name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'greenroom%'").fetchall()}
 
     def containers(self) -> list[str]:
-        return [found.name for what in ("dump", "restore", "list", "drop") for found in self.of(what)]
+        return [found.name for what in ("dump", "restore", "list", "drop", "sizes") for found in self.of(what)]
 
     def of(self, what: str) -> list[Found]:
         return list(self.backups.replicas.engine.containers({"backup": f"{what} {self.backups.replicas.environment}"}))
@@ -153,3 +153,24 @@ def test_only_copies_that_are_old_are_left_over_and_nothing_else_is_dropped(serv
             server.backups.drop(RELEASE, "prefect", variables={})
     finally:
         server.run(f'DROP DATABASE IF EXISTS "{fresh}"')
+
+
+def test_tables_are_told_with_their_rows_and_bytes_and_what_was_never_analyzed_is_counted_or_unknown(server: Server) -> None:
+    server.run(
+        "CREATE SCHEMA attic",
+        'CREATE TABLE attic."Old" WITH (autovacuum_enabled = false) AS SELECT g FROM generate_series(1, 30) g',
+        "CREATE TABLE large WITH (autovacuum_enabled = false) AS SELECT g, repeat('x', 500) FROM generate_series(1, 40000) g",
+        "CREATE TABLE none_yet (id int)",
+        "CREATE TABLE grows WITH (autovacuum_enabled = false) AS SELECT g FROM generate_series(1, 10000) g",
+        "ANALYZE grows",
+        "INSERT INTO grows SELECT g FROM generate_series(1, 30000) g",
+    )
+    try:
+        sizes = server.backups.sizes(RELEASE, variables={})
+        rows = {name: sizes[name].rows for name in ('attic."Old"', "large", "none_yet")}
+        assert rows == {'attic."Old"': 30, "large": None, "none_yet": 0}
+        assert 39_000 < (sizes["grows"].rows or 0) < 41_000  # by its pages of now, though nobody has analyzed since
+        assert (sizes["large"].bytes or 0) > 16 * 2**20
+        assert server.containers() == []
+    finally:
+        server.run("DROP SCHEMA attic CASCADE", "DROP TABLE large, none_yet, grows")

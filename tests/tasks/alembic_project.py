@@ -2,15 +2,27 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+import psycopg
+from psycopg import conninfo
 
 from delivery.application import MigrationSettings
 from tasks.image_alembic import Answer, MigrationLimits, answer_in, read_command, upgrade_command
 
 Driver = Literal["psycopg", "asyncpg"]
+SETUP = """
+CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY);
+INSERT INTO alembic_version VALUES ('r0');
+CREATE TABLE rooms (id bigint PRIMARY KEY, name text, note text);
+INSERT INTO rooms SELECT g, 'room ' || g FROM generate_series(1, 1000) g;
+"""
 SETTINGS = MigrationSettings("api", python=(sys.executable,))
 
 INI = "[alembic]\nscript_location = %(here)s/migrations\npath_separator = os\n"
@@ -127,3 +139,51 @@ def answered(process: "subprocess.Popen[str]") -> Answer:
     answer = answer_in(output)
     assert answer is not None, "\n".join(output)
     return answer
+
+
+def a_project(folder: Path, address: str, driver: Driver) -> Project:
+    parts = conninfo.conninfo_to_dict(address)
+    login = f"{parts['user']}:{parts['password']}" if parts.get("password") else parts["user"]
+    url = f"postgresql+{driver}://{login}@{parts['host']}:{parts['port']}/{parts['dbname']}"
+    return Project(folder, url, driver).begin().revision("r0", down=None)
+
+
+@contextmanager
+def let_go_after(holder: psycopg.Connection[tuple[object, ...]], *, seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, holder.rollback)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+class Application:
+    """Reads and writes every few milliseconds, and remembers how long it had to wait at most."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._work, args=[number]) for number in range(2)]
+        self.worst = 0.0
+        self.requests = 0
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, number: int) -> None:
+        with psycopg.connect(self._address, autocommit=True) as connection:
+            while not self._stop.is_set():
+                began = time.monotonic()
+                connection.execute("SELECT name FROM rooms WHERE id = %s", [number + 1])
+                connection.execute("UPDATE rooms SET note = 'x' WHERE id = %s", [number + 1])
+                self.worst = max(self.worst, time.monotonic() - began)
+                self.requests += 1
+                self._stop.wait(0.005)

@@ -1,30 +1,21 @@
 """Alembic as a rollout runs it in the application's image, here in this machine's Python, on a real database, with both kinds of driver."""
 
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
 
 import psycopg
 import pytest
-from psycopg import conninfo
 from pydantic import SecretStr
 
+from delivery.durations import Work, measured_in
+from delivery.operations import Lock
 from tasks.clone import open_clones
 from tasks.image_alembic import MigrationLimits
-from tests.tasks.alembic_project import Driver, Project, answered
+from tests.tasks.alembic_project import SETUP, Application, Driver, Project, a_project, answered, let_go_after
 
 pytestmark = pytest.mark.postgresql
 
-SETUP = """
-CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY);
-INSERT INTO alembic_version VALUES ('r0');
-CREATE TABLE rooms (id bigint PRIMARY KEY, name text, note text);
-INSERT INTO rooms SELECT g, 'room ' || g FROM generate_series(1, 1000) g;
-"""
 QUICK = MigrationLimits(pause=timedelta(milliseconds=100), deadline=timedelta(seconds=30))
 COLUMN = "ALTER TABLE rooms ADD COLUMN floor int"
 INDEX = "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS rooms_name ON rooms (name)"
@@ -43,13 +34,6 @@ def project(request: pytest.FixtureRequest, database: str, tmp_path: Path) -> Pr
     return a_project(tmp_path, database, request.param)
 
 
-def a_project(folder: Path, address: str, driver: Driver) -> Project:
-    parts = conninfo.conninfo_to_dict(address)
-    login = f"{parts['user']}:{parts['password']}" if parts.get("password") else parts["user"]
-    url = f"postgresql+{driver}://{login}@{parts['host']}:{parts['port']}/{parts['dbname']}"
-    return Project(folder, url, driver).begin().revision("r0", down=None)
-
-
 def asked(address: str, question: str) -> list[tuple[object, ...]]:
     with psycopg.connect(address, autocommit=True) as connection:
         return connection.execute(question.encode()).fetchall()
@@ -57,16 +41,6 @@ def asked(address: str, question: str) -> list[tuple[object, ...]]:
 
 def columns(address: str) -> set[object]:
     return {name for (name,) in asked(address, "SELECT attname FROM pg_attribute WHERE attrelid = 'rooms'::regclass AND attnum > 0")}
-
-
-@contextmanager
-def let_go_after(holder: psycopg.Connection[tuple[object, ...]], *, seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, holder.rollback)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.join()
 
 
 def test_pending_revisions_are_applied_in_their_order_and_read_back(project: Project, database: str) -> None:
@@ -234,38 +208,25 @@ def test_the_watcher_sees_the_rows_that_are_written_under_a_lock_and_the_table_t
     assert "writes rooms anew" in answer.told["objections"]
 
 
+def test_the_watcher_measures_each_statement_with_the_rows_of_its_table_and_what_it_does_to_them(project: Project, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("ANALYZE rooms")
+    project.revision("r1", COLUMN, "ALTER TABLE rooms ADD CONSTRAINT c CHECK (id > 0)", "UPDATE rooms SET note = name", down="r0")
+    project.revision("r2", "ALTER TABLE rooms ALTER COLUMN id TYPE numeric", down="r1").revision("r3", ONLINE, down="r2")
+    answer = project.upgrade(watch=True)
+    assert answer.refusal == ""
+    told = [(one.revision, one.work, one.table, one.rows, one.lock) for one in measured_in(answer.told["measured"])]
+    assert told == [
+        ("r1", Work.METADATA, "rooms", 1000, Lock.ACCESS_EXCLUSIVE),
+        ("r1", Work.SCAN, "rooms", 1000, Lock.ACCESS_EXCLUSIVE),
+        ("r1", Work.SCAN, "rooms", 1000, Lock.ACCESS_EXCLUSIVE),
+        ("r2", Work.REWRITE, "rooms", 1000, Lock.ACCESS_EXCLUSIVE),
+        ("r3", Work.INDEX, "rooms", 1000, Lock.SHARE_UPDATE_EXCLUSIVE),
+    ]
+    assert all(one["seconds"] > 0 for one in answer.told["measured"])
+
+
 # -- what the application feels
-
-
-class Application:
-    """Reads and writes every few milliseconds, and remembers how long it had to wait at most."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._work, args=[number]) for number in range(2)]
-        self.worst = 0.0
-        self.requests = 0
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self, number: int) -> None:
-        with psycopg.connect(self._address, autocommit=True) as connection:
-            while not self._stop.is_set():
-                began = time.monotonic()
-                connection.execute("SELECT name FROM rooms WHERE id = %s", [number + 1])
-                connection.execute("UPDATE rooms SET note = 'x' WHERE id = %s", [number + 1])
-                self.worst = max(self.worst, time.monotonic() - began)
-                self.requests += 1
-                self._stop.wait(0.005)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])

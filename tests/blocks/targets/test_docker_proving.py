@@ -5,9 +5,10 @@ import time
 
 import pytest
 
+from delivery.durations import measured_in
 from delivery.plan import StepKind
 from delivery.release import Release
-from tests.system.apart import Apart, rename_a_column
+from tests.system.apart import VARIABLES, Apart, rename_a_column
 
 pytestmark = pytest.mark.docker
 
@@ -46,6 +47,10 @@ def test_a_release_that_only_adds_is_proven_and_the_database_is_as_before(apart:
     evidence = apart.act(adding, live, StepKind.PROVE)
     assert (evidence.well, evidence.summary) == (True, "0003 on a copy of the database: v1.1.0 and v1.2.0 live with it"), evidence.facts
     assert (evidence.facts["proven"], evidence.facts["versions"], evidence.facts["objections"]) == (["0003"], [live.id], [])
+    measured = measured_in(evidence.facts["measured"])
+    assert {one.revision for one in measured} == {"0003"}
+    assert "listings" in {one.table for one in measured}
+    assert "listings" in apart.target.table_sizes(adding, variables=VARIABLES)
     assert apart.revision() == "0002"
     assert (apart.databases(), apart.trials()) == ({"dealbrain", "postgres", left_behind[1]}, [])  # swept by age, and what was its own
     assert apart.act(adding, live, StepKind.MIGRATE).summary == "the schema went from 0002 to 0003"
