@@ -55,7 +55,7 @@ class Envelopes:
             self._put_attestation(layer)
 
     def put_document(self, document: bytes, *, kind: str) -> None:
-        """Something unsigned about the image, for instance its bill of materials; whoever reads it compares its digest with a signed one."""
+        """Something unsigned, for instance the image's bill of materials; who reads it compares its digest with a signed one."""
         self._put_referrer({"mediaType": kind, "digest": self._blob(document), "size": len(document)}, {})
 
     def documents(self, kind: str) -> Sequence[bytes]:

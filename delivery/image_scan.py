@@ -101,7 +101,7 @@ def require_fresh(facts: Mapping[str, Any] | None, release: Release, policy: Ima
         raise NotProven(f"Nobody can tell when the images of {release.version.tag} were scanned.", next=_again(release)) from None
     if not -_AHEAD <= age <= timedelta(days=policy.scan_days):
         raise NotProven(
-            f"The images of {release.version.tag} were scanned on {at:%Y-%m-%d %H:%M} UTC, {policy.scan_days:g} days ago at most is accepted.",
+            f"The images of {release.version.tag} were scanned on {at:%Y-%m-%d %H:%M} UTC, {policy.scan_days:g} days ago at most counts.",
             next=_again(release),
         )
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from delivery.ports import Registry, RegistryAccess
 from delivery.release import Release
 from delivery.sbom import CYCLONEDX, sbom_in
 from delivery.scan import NotScanned, Scan, Scanned
-from tasks.advisories import FLAGS, Advisories, ready_advisories
+from tasks.advisories import Advisories, ready_advisories
 from tasks.findings import tells_of_the_network
 from tasks.reports import read_report
 from tasks.retry import NETWORK, retried
@@ -27,6 +28,8 @@ from tasks.toolchains import program_identity, toolchain_environment
 
 log = logging.getLogger("greenroom.image_scan")
 
+# `trivy sbom` knows fewer flags than `trivy fs`.
+OFFLINE = ("--skip-db-update", "--skip-java-db-update", "--skip-version-check", "--offline-scan")
 LONGEST_LOOK = timedelta(minutes=10)
 
 
@@ -39,10 +42,10 @@ def scan_images(release: Release, registry: Registry, *, work_dir: Path, advisor
     environment = toolchain_environment(None, work_dir=work_dir)
     identity = program_identity("trivy", environment["PATH"])
     known = ready_advisories(advisories, work_dir=work_dir, environment=environment, today=today, identity=identity)
-    acts = [
-        partial(scan_image, service.name, release.images[service.name], registry, known, work_dir=work_dir) for service in release.services
-    ]
-    return tuple(first_failure(side_by_side(acts, at_once=os.cpu_count() or 1)))
+    services = {release.images[service.name]: service.name for service in release.services}  # two may share an image
+    acts = [partial(scan_image, name, image, registry, known, work_dir=work_dir) for image, name in services.items()]
+    found = {scan.image: scan for scan in first_failure(side_by_side(acts, at_once=os.cpu_count() or 1))}
+    return tuple(replace(found[release.images[service.name]], service=service.name) for service in release.services)
 
 
 @retried(NETWORK, name="scan image", run_name="scan image of {service}")
@@ -101,7 +104,7 @@ def _weigh(sbom: Path, service: str, known: Advisories, *, work_dir: Path) -> Sc
     report, log_file = sbom.with_name(f"{service}.trivy.json"), sbom.with_name(f"{service}.trivy.log")
     report.unlink(missing_ok=True)
     tool = run_tool(
-        ["trivy", "sbom", "--quiet", "--config", "/dev/null", "--ignorefile", "/dev/null", "--cache-dir", str(known.folder), *FLAGS,
+        ["trivy", "sbom", "--quiet", "--config", "/dev/null", "--ignorefile", "/dev/null", "--cache-dir", str(known.folder), *OFFLINE,
          "--scanners", "vuln", "--list-all-pkgs", "--format", "json", "--output", str(report), str(sbom)],
         directory=sbom.parent,
         environment=toolchain_environment(None, work_dir=work_dir),

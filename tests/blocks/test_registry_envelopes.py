@@ -180,8 +180,10 @@ def test_a_flood_of_envelopes_does_not_hide_a_document(image: ImageRef) -> None:
     assert registry.documents(image, SBOM) == (b"{}",)
 
 
-def test_a_document_belongs_to_its_image_in_what_housekeeping_reads(image: ImageRef) -> None:
+def test_a_document_belongs_to_its_image_in_what_housekeeping_reads(debian: str) -> None:
+    image = put_image(debian, "team/described")
     registry = block(image)
-    registry.attach_document(image, b'{"for": "housekeeping"}', kind=SBOM)
-    described = [one for one in registry.stored("app") if one.subject == image.digest]
-    assert described
+    registry.attach_document(image, b"{}", kind=SBOM)
+    (describing,) = (one for one in registry.stored("described") if one.subject == image.digest)
+    registry.remove("described", describing.digest)
+    assert registry.documents(image, SBOM) == ()

@@ -53,7 +53,11 @@ def test_images_with_nothing_against_them_pass() -> None:
         (replace(SOUND, labels={}), Scanned(), f"its label {REVISION} is missing, expected {RELEASE.sha}"),
         (replace(SOUND, labels={REVISION: "f" * 40}), Scanned(), f"its label {REVISION} is {'f' * 40}"),
         (replace(SOUND, packages=(Package("pypi", "gcc", "12"),)), Scanned(), "api: gcc 12 build-tool"),
-        (replace(SOUND, packages=(Package("deb", "libc6", "2"),) * 3), Scanned(), "critical: deb in api no advisories are imported for these 3"),
+        (
+            replace(SOUND, packages=(Package("deb", "libc6", "2"),) * 3),
+            Scanned(),
+            "critical: deb in api no advisories are imported for these 3",
+        ),
     ],
 )
 def test_each_of_these_stops_a_release_by_name(sbom: Sbom, seen: Scan, why: str) -> None:
