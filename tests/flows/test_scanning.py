@@ -1,6 +1,5 @@
 """Real syft and real Trivy on really built images in a real registry: what they find stops a release, and only what was signed counts."""
 
-import hashlib
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -50,13 +49,8 @@ HOLE = {
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("storage")
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory, storage: Path) -> Iterator[Registry]:
-    server = Registry(tmp_path_factory.mktemp("registry"), free_ports(["registry"])["registry"], storage=storage)
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    server = Registry(tmp_path_factory.mktemp("registry"), free_ports(["registry"])["registry"])
     server.start()
     yield server
     server.stop()
@@ -219,17 +213,6 @@ def test_an_altered_bill_of_materials_in_the_registry_is_refused(yard: Yard) -> 
     yard.block.remove("scanned", tagged.digest)
     yard.block.attach_document(image, document.replace(b"leaky", b"quiet"), kind=CYCLONEDX)
     with pytest.raises(NotProven, match="bill of materials of api in the registry is not the one that was signed"):
-        yard.stage.bring(release, "production")
-    assert yard.stage.production.acts == []
-
-
-def test_an_altered_blob_is_refused(yard: Yard, storage: Path) -> None:
-    release = yard.scanned(yard.build("1.4"))
-    (document,) = yard.block.documents(release.images["api"], CYCLONEDX)
-    digest = hashlib.sha256(document).hexdigest()
-    (blob,) = storage.rglob(f"{digest}/data")
-    blob.write_bytes(document.replace(b"leaky", b"quiet"))
-    with pytest.raises(DeliveryError):
         yard.stage.bring(release, "production")
     assert yard.stage.production.acts == []
 
