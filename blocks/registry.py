@@ -26,7 +26,7 @@ from blocks.registry_pause import is_local, pause_asked_by, pause_in, with_pause
 from blocks.registry_shelf import MANIFESTS, delete_manifest, manifests_in
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
 from delivery.image import ImageRef, is_digest
-from delivery.ports import Registry
+from delivery.ports import Registry, RegistryAccess
 from delivery.retention import Manifest
 
 log = logging.getLogger("greenroom.registry")
@@ -106,6 +106,20 @@ class OciRegistry(Block):
         """The signed envelopes beside the image; nothing of them is verified."""
         with self._session(image.repository, "pull") as session:
             return self._envelopes(session, image).all()
+
+    def attach_document(self, image: ImageRef, document: bytes, *, kind: str) -> None:
+        """Puts a document of a media type beside the image, as a referrer. May be repeated."""
+        with self._session(image.repository, "pull,push") as session:
+            self._envelopes(session, image).put_document(document, kind=kind)
+
+    def documents(self, image: ImageRef, kind: str) -> Sequence[bytes]:
+        """The documents of a kind beside the image, by whomever."""
+        with self._session(image.repository, "pull") as session:
+            return self._envelopes(session, image).documents(kind)
+
+    def access(self) -> RegistryAccess:
+        password = self.password.get_secret_value() if self.password is not None else ""
+        return RegistryAccess(self.host, self.username or "", password, insecure=self.insecure)
 
     def is_ready(self) -> None:
         """Returns when the registry answers and takes the credentials; raises what is wrong otherwise."""

@@ -1,4 +1,4 @@
-"""Signed envelopes beside an image in an OCI registry.
+"""Signed envelopes and documents beside an image in an OCI registry.
 
 Each is a referrer of the image (OCI 1.1; where the registry has no referrers API, in the index that clients keep for it under the tag
 `sha256-<digest>`): there cosign 3 looks for a Sigstore bundle. One that a key signed is there twice, also as a layer of the manifest under
@@ -27,6 +27,7 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 _EMPTY = "application/vnd.oci.empty.v1+json"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MOST_ENVELOPES = 64
+LARGEST_DOCUMENT = 64 * 1024 * 1024
 
 
 class Session(Protocol):
@@ -49,20 +50,34 @@ class Envelopes:
         kind = BUNDLE if is_bundle(json.loads(envelope)) else DSSE
         layer: dict[str, Any] = {"mediaType": kind, "digest": self._blob(envelope), "size": len(envelope)}
         layer["annotations"] = {"dev.cosignproject.cosign/signature": "", "predicateType": predicate_type}
-        self._put_referrer(layer, predicate_type)
+        self._put_referrer(layer, {"in-toto.io/predicate-type": predicate_type})
         if kind == DSSE:
             self._put_attestation(layer)
+
+    def put_document(self, document: bytes, *, kind: str) -> None:
+        """Something unsigned, for instance the image's bill of materials; who reads it compares its digest with a signed one."""
+        self._put_referrer({"mediaType": kind, "digest": self._blob(document), "size": len(document)}, {})
+
+    def documents(self, kind: str) -> Sequence[bytes]:
+        """Each document of this kind once, the newest first as far as the registry keeps an order."""
+        layers = [one for one in self._referred(frozenset({kind})) if one.get("mediaType") == kind and _is_small(one, LARGEST_DOCUMENT)]
+        return tuple(self._get_blob(digest) for digest in dict.fromkeys(str(layer["digest"]) for layer in layers))
 
     def all(self) -> Sequence[bytes]:
         """Each envelope once, the newest first as far as the registry keeps an order; a flood of others does not hide it."""
         found: dict[str, bytes] = {}
-        for layer in (*reversed(self._layers_at(f"{self._tag}.att")), *self._referred()):
+        for layer in (*reversed(self._layers_at(f"{self._tag}.att")), *self._referred(_KINDS)):
             digest = str(layer.get("digest"))
-            if layer.get("mediaType") in _KINDS and digest not in found and len(found) < MOST_ENVELOPES and _is_small(layer):
+            if (
+                layer.get("mediaType") in _KINDS
+                and digest not in found
+                and len(found) < MOST_ENVELOPES
+                and _is_small(layer, LARGEST_ENVELOPE)
+            ):
                 found[digest] = self._get_blob(digest)
         return tuple(found.values())
 
-    def _put_referrer(self, layer: Mapping[str, Any], predicate_type: str) -> None:
+    def _put_referrer(self, layer: Mapping[str, Any], annotations: Mapping[str, str]) -> None:
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -70,7 +85,7 @@ class Envelopes:
             "config": {"mediaType": _EMPTY, "digest": self._blob(b"{}"), "size": 2},
             "layers": [layer],
             "subject": self._subject(),
-            "annotations": {"in-toto.io/predicate-type": predicate_type},
+            "annotations": dict(annotations),
         }
         data = _json(manifest)
         digest = _digest_of(data)
@@ -104,12 +119,12 @@ class Envelopes:
         described = {"mediaType": _CONFIG, "digest": self._blob(config), "size": len(config)}
         self._put_manifest(tag, _json({"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": layers}), MANIFEST)
 
-    def _referred(self) -> Iterator[Mapping[str, Any]]:
-        """The layers of every referrer that is an envelope."""
+    def _referred(self, kinds: frozenset[str]) -> Iterator[Mapping[str, Any]]:
+        """The layers of every referrer of these kinds, those of the newest first; a flood of other kinds does not hide them."""
         answer = self._session.ask("GET", f"/v2/{self._repository}/referrers/{self._digest}", headers={"Accept": INDEX})
         index = self._get_json(self._tag, INDEX) if answer.status_code == httpx.codes.NOT_FOUND else self._document(answer, "referrers")
-        envelopes = [entry for entry in _tables(index or {}, "manifests") if entry.get("artifactType") in _KINDS]
-        for entry in reversed(envelopes[-MOST_ENVELOPES:]):
+        wanted = [entry for entry in _tables(index or {}, "manifests") if entry.get("artifactType") in kinds]
+        for entry in reversed(wanted[-MOST_ENVELOPES:]):
             if _DIGEST.fullmatch(str(entry.get("digest"))):
                 yield from self._layers_at(str(entry["digest"]))
 
@@ -183,9 +198,9 @@ def _tables(document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def _is_small(layer: Mapping[str, Any]) -> bool:
+def _is_small(layer: Mapping[str, Any], largest: int) -> bool:
     size = layer.get("size")
-    return isinstance(size, int) and size <= LARGEST_ENVELOPE and bool(_DIGEST.fullmatch(str(layer.get("digest"))))
+    return isinstance(size, int) and size <= largest and bool(_DIGEST.fullmatch(str(layer.get("digest"))))
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

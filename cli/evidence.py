@@ -14,8 +14,9 @@ def show_evidence(release: str, environment: str, *, as_json: bool) -> bool:
 
     with open_local_house() as house:
         found = release_named(house.store, release)
-        policy = policy_of(house, house.environment(environment))
-        findings = examine(found, policy, store=house.store, keys=house.keys(), registry=house.known_registry())
+        trusting = house.environment(environment)
+        policy = policy_of(house, trusting)
+        findings = examine(found, policy, trusting.image, store=house.store, keys=house.keys(), registry=house.known_registry())
     whole = all(finding.well for finding in findings)
     if as_json:
         document = {"release": found.id, "environment": environment, "whole": whole, "evidence": [to_document(one) for one in findings]}

@@ -193,6 +193,14 @@ def evidence(
 
 
 @app.command()
+def scan(release: Release) -> None:
+    """Look through a published release's images again, by digest, and sign what was found. Exit code 1 when it may not be released."""
+    from cli.scan import scan as look_again
+
+    print(look_again(release))
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Look at everything a rollout leans on, and say what to do about what is missing."""
     from cli.doctor import show_examination

@@ -16,6 +16,7 @@ from delivery.downgrade import DowngradePolicy
 from delivery.environment_rules import ValueRules
 from delivery.errors import InvalidSettings
 from delivery.go import GoSettings
+from delivery.image_policy import ImagePolicy
 from delivery.inspection_settings import InspectionSettings
 from delivery.operations import MigrationWaiver
 from delivery.provenance import ProvenancePolicy, is_key_file
@@ -254,6 +255,7 @@ class Environment:
     downgrade: DowngradePolicy = field(default_factory=DowngradePolicy)
     verification: VerificationSettings = VerificationSettings()
     provenance: ProvenancePolicy = field(default_factory=ProvenancePolicy)
+    image: ImagePolicy = field(default_factory=ImagePolicy)
     go: GoSettings = field(default_factory=GoSettings)
     inspection: InspectionSettings = field(default_factory=InspectionSettings)
     trigger: tuple[Trigger, ...] = ()
@@ -302,6 +304,7 @@ class Environment:
         ]
         found += self.backup.problems()
         found += self.provenance.problems()
+        found += self.image.problems()
         found += self.go.problems()
         found += self.approval.problems()
         found += self.inspection.problems()

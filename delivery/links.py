@@ -22,6 +22,7 @@ class Stage(StrEnum):
 
     TESTS = "tests"
     END_TO_END = "end to end"
+    SCAN = "scan"
     APPROVAL = "approval"
     ROLLOUT = "rollout"
 

@@ -1,7 +1,7 @@
 """The protocols between what decides and what acts. A flow loads a block and hands it to a task as one of these."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -223,6 +223,16 @@ class MetricSource(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class RegistryAccess:
+    """What another program needs to read images; it goes into that program's environment, never into its arguments."""
+
+    host: str
+    username: str = ""
+    password: str = field(default="", repr=False)
+    insecure: bool = False
+
+
 class Registry(Protocol):
     """An OCI registry. `push` gives an image all its names and resolves it to its digest once."""
 
@@ -244,6 +254,16 @@ class Registry(Protocol):
     def attached(self, image: ImageRef) -> Sequence[bytes]:
         """The signed envelopes beside an image, by whomever; nothing of them is verified."""
         ...
+
+    def attach_document(self, image: ImageRef, document: bytes, *, kind: str) -> None:
+        """Puts a document, for instance a bill of materials, beside an image; `kind` is its media type. May be repeated."""
+        ...
+
+    def documents(self, image: ImageRef, kind: str) -> Sequence[bytes]:
+        """The documents of a kind beside an image, by whomever; what they are worth their signed digest tells."""
+        ...
+
+    def access(self) -> RegistryAccess: ...
 
 
 class PersonalSignatures(Protocol):

@@ -22,7 +22,7 @@ def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
     broken: tuple[str, ...] = ()
     if environment.go.evidence and plan.kind not in environment.go.not_for:
         policy = policy_of(house, environment)
-        found = examine(plan.release, policy, store=house.store, keys=house.keys(), registry=house.known_registry())
+        found = examine(plan.release, policy, environment.image, store=house.store, keys=house.keys(), registry=house.known_registry())
         broken = tuple(f"{one.stage} {one.about}: {one.what}" for one in found if not one.well)
     soak = _soak(house, environment.environment.after, plan.release.id)
     backups = _backups(house, environment.name) if environment.go.backup_hours else None

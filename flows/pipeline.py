@@ -24,7 +24,8 @@ from flows.migrations import admission, beside_whom, refuse, require_admission, 
 from flows.parameters import CommitId, PromotionKind, RolloutId, Until, VersionText
 from flows.promote import require_rollout_of
 from flows.rollout import log, result_of, run_rollout
-from flows.signing import sign_tests
+from flows.scanning import scan_published
+from flows.signing import sign_scan, sign_tests
 from flows.telling import RunView, Telling, this_run
 from flows.trust import require_signer, sign_release
 from flows.validation import require_values
@@ -216,14 +217,17 @@ def publish_once(
     evidence: Mapping[str, str],
     started: datetime,
 ) -> Release:
-    """Pushes the images, resolves their digests once, signs where they come from, and writes the release into the journal. From here only
-    the release travels. The journal knows it once it is signed; its own copies of what was signed come last, since the registry has them.
+    """Pushes the images, resolves their digests once, looks them through by digest, signs where they come from, and writes the release into
+    the journal. Images that may not be released stay unsigned, and the journal does not know them. From here only the release travels.
+    The journal knows it once it is signed; its own copies of what was signed come last, since the registry has them.
     """
     release = publish(images, source, application, version, house.registry(), review=review, evidence=evidence)
+    scans = scan_published(house, release)
     envelopes = sign_release(house, release, source, application, started=started)
     house.store.save_release(release)
     for envelope in envelopes:
         house.store.keep_envelope(release.id, envelope)
+    sign_scan(house, release, scans)
     return release
 
 

@@ -3,12 +3,13 @@ evidence, which says so.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from delivery.approval import PromotionRequest
 from delivery.check import CheckResult
 from delivery.errors import DeliveryError
+from delivery.image_scan import ImageScan, scan_facts
 from delivery.links import Link, Stage
 from delivery.release import Release
 from flows.assembly import House
@@ -22,6 +23,12 @@ def sign_tests(house: House, release: Release, checks: Iterable[CheckResult], en
     """Everything that proved the commit, and the end-to-end tests of the images; both are written down when there are none."""
     _sign(house, release, Stage.TESTS, {result.name: result.sentence() for result in checks})
     _sign(house, release, Stage.END_TO_END, {end_to_end.name: end_to_end.sentence()} if end_to_end else {})
+
+
+def sign_scan(house: House, release: Release, scans: Sequence[ImageScan]) -> None:
+    """What the images are made of, what is known against it, and when that was asked; nothing where nobody asked."""
+    if scans:
+        _sign(house, release, Stage.SCAN, scan_facts(scans, house.store.now()))
 
 
 def sign_approval(house: House, request: PromotionRequest) -> None:

@@ -9,12 +9,15 @@ from delivery.approval import Approval, Decision, Granted, PromotionRequest, bro
 from delivery.dsse import NotProven
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings, NotApproved
+from delivery.image_scan import require_fresh
+from delivery.links import Stage
 from delivery.plan import Plan
 from delivery.provenance import Build, ProvenancePolicy
 from delivery.release import Release
 from delivery.source import Source
 from flows.assembly import House
 from flows.telling import this_run
+from tasks.chain import require_same_sboms, signed_facts
 from tasks.sign import base_materials, sign_provenance
 from tasks.trust import require_proven
 
@@ -22,12 +25,14 @@ from tasks.trust import require_proven
 def require_may_begin(house: House, plan: Plan) -> None:
     """Before the first act, forward or back: raises `NotApproved` or `NotProven`, in one sentence, and the environment stays as it is."""
     require_proven_release(house, plan)
+    _require_scanned(house, plan, beginning=True)
     _require_signed_approval(house, plan, beginning=True)
 
 
 def require_may_go_live(house: House, plan: Plan) -> None:
     """Before the promotion, once more: a key that was taken away, or a person, counts no longer."""
     require_proven_release(house, plan)
+    _require_scanned(house, plan, beginning=False)
     _require_signed_approval(house, plan, beginning=False)
 
 
@@ -80,6 +85,23 @@ def _require_signed_approval(house: House, plan: Plan, *, beginning: bool) -> No
         )
 
 
+def _require_scanned(house: House, plan: Plan, *, beginning: bool) -> None:
+    """Where scanned images are asked for a trusted key said so, not long ago; what it signed lies beside them when the rollout begins.
+
+    Going back is never kept waiting for a scan: the release served users before, and those of the sick one wait.
+    """
+    environment, release = plan.environment, plan.release
+    if not environment.image.scan_days or plan.kind == "rollback":
+        return
+    facts = signed_facts(release, Stage.SCAN, policy_of(house, environment), store=house.store, keys=house.keys())
+    try:
+        require_fresh(facts, release, environment.image, house.store.now())
+        if beginning and facts is not None:
+            require_same_sboms(facts, release, house.known_registry())
+    except NotProven as refused:
+        raise NotProven(f"{environment.title} does not take {release.id}. {refused.what}", next=refused.next) from None
+
+
 def require_proven_release(house: House, plan: Plan) -> None:
     """Raises `NotProven`, in one sentence, when the plan's environment does not trust where its release comes from."""
     environment = plan.environment
@@ -99,10 +121,11 @@ def policy_of(house: House, environment: Environment) -> ProvenancePolicy:
 
 
 def require_signer(house: House, environment: Environment) -> None:
-    """Raises `InvalidSettings` when releases are not signed here and the environment takes signed ones only."""
-    if environment.provenance.required and house.signer() is None:
+    """Raises `InvalidSettings` when nothing is signed here and the environment takes signed releases, or signed scans, only."""
+    wanted = "releases" if environment.provenance.required else "scans" if environment.image.scan_days else None
+    if wanted and house.signer() is None:
         raise InvalidSettings(
-            f"{environment.title} takes signed releases only, and there is no block signing-key/default here.",
+            f"{environment.title} takes signed {wanted} only, and there is no block signing-key/default here.",
             next="make a key: `python -m deployments.keys` (docs/operating.md, Signed releases).",
         )
 

@@ -28,10 +28,11 @@ _PROOF = tuple(Advisory(f"PLANTED-{ecosystem}", ecosystem, PLANTED, (">=0, <2",)
 
 @dataclass(frozen=True)
 class Advisories:
-    """Advisories in `folder`, as Trivy reads them. `key` stands for all that they hold."""
+    """Advisories of the day `as_of` in `folder`, as Trivy reads them. `key` stands for all that they hold."""
 
     folder: Path
     key: str
+    as_of: date
 
 
 def ready_advisories(
@@ -58,7 +59,7 @@ def ready_advisories(
         made = _made(feed, folder, environment)
         if made is not None:
             return made
-    return Advisories(folder, key)
+    return Advisories(folder, key, feed.as_of)
 
 
 def _made(feed: Feed, folder: Path, environment: Mapping[str, str]) -> NotScanned | None:

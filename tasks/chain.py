@@ -6,12 +6,15 @@ from typing import Any
 
 from delivery.dsse import Keys, NotProven, read_envelope
 from delivery.errors import DeliveryError
+from delivery.image_policy import ImagePolicy
+from delivery.image_scan import require_fresh, scan_sentence, signed_sboms
 from delivery.journal import Ending, Opened
 from delivery.links import Link, Stage, fingerprint_of, link_in
 from delivery.ports import JournalStore, Registry
 from delivery.provenance import PROVENANCE_V1, ProvenancePolicy
 from delivery.record import RolloutRecord
 from delivery.release import Release
+from delivery.sbom import CYCLONEDX
 from delivery.statement import statement_in
 from tasks.trust import proof_of
 
@@ -35,13 +38,22 @@ class _Signed:
     key: str
 
 
-def examine(release: Release, policy: ProvenancePolicy, *, store: JournalStore, keys: Keys, registry: Registry | None) -> Sequence[Finding]:
+def examine(
+    release: Release,
+    policy: ProvenancePolicy,
+    image: ImagePolicy,
+    *,
+    store: JournalStore,
+    keys: Keys,
+    registry: Registry | None,
+) -> Sequence[Finding]:
     """Everything that is to be said about a release, in the order of its life. It is whole when every finding is well."""
     kept = store.envelopes(release.id)
     findings = [_provenance(release, service.name, policy, kept, keys, registry) for service in release.services]
     links, broken = _links(release, policy, kept, keys)
     findings += broken
     findings += [_stage(links, Stage.TESTS), _stage(links, Stage.END_TO_END)]
+    findings += [_scan(links, release, image, store, registry)] if image.scan_days else []
     for record in _promotions(store, release):
         findings += _promotion(store, record, links)
     return tuple(findings)
@@ -106,6 +118,30 @@ def _stage(links: Sequence[_Signed], stage: Stage) -> Finding:
         return Finding(stage, "", well=False, what="nothing was signed")
     facts = found[-1].link.facts
     return Finding(stage, "", well=True, what=_sentences(facts) or "none is declared", signed_by=found[-1].key)
+
+
+def _scan(links: Sequence[_Signed], release: Release, image: ImagePolicy, store: JournalStore, registry: Registry | None) -> Finding:
+    """The newest scan: young enough, and the registry still has the bills of materials that were signed."""
+    found = [one for one in links if one.link.stage is Stage.SCAN]
+    facts, key = (found[-1].link.facts, found[-1].key) if found else (None, None)
+    try:
+        require_fresh(facts, release, image, store.now())
+        told = scan_sentence(facts or {})
+        require_same_sboms(facts or {}, release, registry)
+    except DeliveryError as broken:
+        return Finding(Stage.SCAN, "", well=False, what=broken.what, signed_by=key)
+    return Finding(Stage.SCAN, "", well=True, what=told, signed_by=key)
+
+
+def require_same_sboms(facts: Mapping[str, Any], release: Release, registry: Registry | None) -> None:
+    """Raises `NotProven` unless each image's bill of materials lies beside it as it was signed; without a registry nobody can tell."""
+    for service, digest in signed_sboms(facts, release).items() if registry is not None else ():
+        beside = registry.documents(release.images[service], CYCLONEDX) if registry is not None else ()
+        if digest.removeprefix("sha256:") not in {fingerprint_of(document) for document in beside}:
+            raise NotProven(
+                f"The bill of materials of {service} in the registry is not the one that was signed.",
+                next=f"find out who wrote into the registry; `greenroom scan {release.id}` makes it anew.",
+            )
 
 
 def _promotions(store: JournalStore, release: Release) -> Iterator[RolloutRecord]:

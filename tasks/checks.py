@@ -5,7 +5,6 @@ import itertools
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +30,7 @@ from tasks.scans import Places, command_of, look
 from tasks.shell import Redaction, run_tool
 from tasks.side_by_side import side_by_side
 from tasks.source import tree_hash, use_of
-from tasks.toolchains import Prepared, inside, prepare_toolchains, toolchain_environment
+from tasks.toolchains import Prepared, inside, prepare_toolchains, program_identity, toolchain_environment
 
 log = logging.getLogger("greenroom.checks")
 
@@ -197,7 +196,7 @@ def run_check(  # noqa: PLR0913  as above
             work_dir=work_dir,
             environment=environment,
             today=gate.today,
-            identity=_identity(check.command[0], environment["PATH"]),
+            identity=program_identity(check.command[0], environment["PATH"]),
         )
         if isinstance(known, NotScanned):
             return _judged(CheckResult(check.name, passed=False, seconds=0.0, not_scanned=known.reason), check, gate)
@@ -274,20 +273,10 @@ def _lines_of(result: CheckResult) -> Sequence[str]:
 
 def _check_key(check: CheckSettings, source: Source, toolchain: Prepared | None, environment: Mapping[str, str]) -> str:
     content = tree_hash(source, check.reads)
-    tool = toolchain.key if toolchain else _identity(check.command[0], environment["PATH"])
+    tool = toolchain.key if toolchain else program_identity(check.command[0], environment["PATH"])
     facts: list[object] = ["3", check.name, content, command_of(check, source), check.directory, tool, check.report, dict(check.settings)]
     facts += [check.coverage, check.allow]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _identity(program: str, path: str) -> str:
-    """A tool of the machine is told apart by its file; its own version command would have to be known."""
-    found = shutil.which(program, path=path)
-    if found is None:
-        return program
-    file = Path(found).resolve()
-    status = file.stat()
-    return f"{file}:{status.st_size}:{status.st_mtime_ns}"
 
 
 def _remembered(memory: Path, fresh_hours: int | None) -> CheckResult | None:

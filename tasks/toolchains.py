@@ -97,6 +97,16 @@ def toolchain_environment(toolchain: Prepared | None, *, work_dir: Path, extra: 
     return tool_environment(settings, path=path, last=[str(Path(sys.executable).parent)])
 
 
+def program_identity(program: str, path: str) -> str:
+    """A tool of the machine is told apart by its file; its own version command would have to be known."""
+    found = shutil.which(program, path=path)
+    if found is None:
+        return program
+    file = Path(found).resolve()
+    status = file.stat()
+    return f"{file}:{status.st_size}:{status.st_mtime_ns}"
+
+
 def inside(source: Source, path: str) -> Path:
     """A path of the application inside its checkout. Raises `InvalidSettings` for one that leads out of it."""
     whole = Path(os.path.normpath(Path(source.path) / path))

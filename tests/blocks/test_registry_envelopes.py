@@ -157,3 +157,33 @@ def test_an_upload_at_another_host_is_refused_before_a_login_goes_there(referrin
 def test_an_image_of_another_registry_gets_nothing_here(image: ImageRef) -> None:
     with pytest.raises(InvalidSettings, match="is not in"):
         block(image).attach(ImageRef("ghcr.io", "team/app", image.digest), ENVELOPE, predicate_type=PROVENANCE)
+
+
+SBOM = "application/vnd.cyclonedx+json"
+
+
+def test_a_document_is_a_referrer_that_is_found_by_its_kind_and_is_no_envelope(image: ImageRef) -> None:
+    registry = block(image)
+    registry.attach(image, ENVELOPE, predicate_type=PROVENANCE)
+    for _ in range(2):
+        registry.attach_document(image, b'{"bomFormat":"CycloneDX"}', kind=SBOM)
+    assert registry.documents(image, SBOM) == (b'{"bomFormat":"CycloneDX"}',)
+    assert registry.documents(image, "text/plain") == ()
+    assert registry.attached(image) == (ENVELOPE,)
+
+
+def test_a_flood_of_envelopes_does_not_hide_a_document(image: ImageRef) -> None:
+    registry = block(image)
+    registry.attach_document(image, b"{}", kind=SBOM)
+    for number in range(70):
+        registry.attach(image, ENVELOPE.replace(b"AA==", b"%04d" % number), predicate_type=PROVENANCE)
+    assert registry.documents(image, SBOM) == (b"{}",)
+
+
+def test_a_document_belongs_to_its_image_in_what_housekeeping_reads(debian: str) -> None:
+    image = put_image(debian, "team/described")
+    registry = block(image)
+    registry.attach_document(image, b"{}", kind=SBOM)
+    (describing,) = (one for one in registry.stored("described") if one.subject == image.digest)
+    registry.remove("described", describing.digest)
+    assert registry.documents(image, SBOM) == ()

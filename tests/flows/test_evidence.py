@@ -58,8 +58,9 @@ def request_for(stage: Stage, release: Release) -> PromotionRequest:
 
 def findings(stage: Stage, release: Release) -> list[Finding]:
     house = stage.house
-    policy = policy_of(house, house.environment("production"))
-    return list(examine(release, policy, store=house.store, keys=house.keys(), registry=None))
+    production = house.environment("production")
+    policy = policy_of(house, production)
+    return list(examine(release, policy, production.image, store=house.store, keys=house.keys(), registry=None))
 
 
 def broken(stage: Stage, release: Release) -> list[str]:
