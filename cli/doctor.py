@@ -22,7 +22,7 @@ from cli.prefect import open_api
 from delivery.errors import DeliveryError, InvalidSettings
 from deployments.machine import engine_client
 from deployments.register import POOL, deployment_names
-from flows.examination import Finding, examine_environment, examine_signing_key
+from flows.examination import Finding, examine_environment, examine_secrets, examine_signing_key
 from flows.heartbeat import last_beat
 from tasks.build import choose_builder
 
@@ -66,6 +66,7 @@ class Examination:
             ("registry", self._registry),
             ("signing key", self._signing_key),
             *((f"environment {name}", self._environment) for name in environment_names(self._settings.environments_dir)),
+            *((f"secrets of {name}", self._secrets) for name in environment_names(self._settings.environments_dir)),
             ("Prefect server", self._prefect),
             ("Prefect's door", self._prefect_door),
             ("deployments", self._deployments),
@@ -161,6 +162,10 @@ class Examination:
     def _environment(self, name: str) -> Finding:
         with open_local_house() as house:
             return examine_environment(house, name.removeprefix("environment "), name)
+
+    def _secrets(self, name: str) -> Finding:
+        with open_local_house() as house:
+            return examine_secrets(house, name.removeprefix("secrets of "), name)
 
     def _prefect(self, name: str) -> Finding:
         if self._api.answers():

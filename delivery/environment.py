@@ -17,6 +17,7 @@ from delivery.errors import InvalidSettings
 from delivery.go import GoSettings
 from delivery.operations import MigrationWaiver
 from delivery.provenance import ProvenancePolicy, is_key_file
+from delivery.secret_age import AgePolicy, KeptSecret
 from delivery.triggers import Trigger
 
 Kind = Literal["normal", "hotfix", "rollback", "config"]
@@ -253,6 +254,8 @@ class Environment:
     go: GoSettings = field(default_factory=GoSettings)
     trigger: tuple[Trigger, ...] = ()
     waiver: tuple[MigrationWaiver, ...] = ()
+    secret_age: AgePolicy = field(default_factory=AgePolicy)
+    secrets: Mapping[str, KeptSecret] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -293,6 +296,7 @@ class Environment:
         found += self.provenance.problems()
         found += self.go.problems()
         found += self.approval.problems()
+        found += self.secret_age.problems(self.secrets)
         if self.go.soak_seconds and self.environment.after is None:
             found.append("go.soak_seconds: got an environment that comes after none, expected environment.after")
         return tuple(found)

@@ -8,6 +8,7 @@ from typing import Literal
 from delivery.application import STRICT
 from delivery.backup import RestoreTest
 from delivery.errors import InvalidSettings
+from delivery.secret_age import SecretAge
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,22 @@ class Backups:
 
 
 def answers(
-    rules: GoSettings, kind: str, *, now: datetime, soak: Soak | None, broken: tuple[str, ...], backups: Backups | None = None
+    rules: GoSettings,
+    kind: str,
+    *,
+    now: datetime,
+    soak: Soak | None,
+    broken: tuple[str, ...],
+    backups: Backups | None = None,
+    secrets: tuple[SecretAge, ...] = (),
 ) -> tuple[Answer, ...]:
     """One answer per rule that the environment has. `broken` is what is wrong with the release's evidence; it and `backups` are looked at
-    where they count.
+    where they count. `secrets` are those that the environment has registered.
     """
     if kind in rules.not_for:
         return (Answer("all rules", go=True, what=f"a {kind} is held up by none"),)
-    return tuple(_answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups()))
+    found = _answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups())
+    return (*found, _of_secrets(secrets)) if secrets else tuple(found)
 
 
 def _answers(rules: GoSettings, *, now: datetime, soak: Soak | None, broken: tuple[str, ...], backups: Backups) -> Iterator[Answer]:
@@ -129,6 +138,11 @@ def _of_backups(backups: Backups, *, now: datetime, newest: timedelta) -> Answer
     age = now - tried.at
     hours = f"{age.total_seconds() / 3600:.1f} h ago, at most {newest.total_seconds() / 3600:g} h"
     return Answer("backup", tried.well and age <= newest, f"{tried.what} ({hours})")
+
+
+def _of_secrets(secrets: tuple[SecretAge, ...]) -> Answer:
+    told = [one.sentence() for one in secrets if one.stops] or [one.sentence() for one in secrets if one.waiver]
+    return Answer("secrets", not any(one.stops for one in secrets), "; ".join(told) or f"none of {len(secrets)} is too old")
 
 
 def _moment(text: str) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from delivery.approval import PromotionRequest
 from delivery.go import Answer, Backups, Soak, answers
+from delivery.secret_age import ages_of
 from flows.assembly import House
 from flows.trust import policy_of
 from tasks.backup import backups_of
@@ -19,7 +20,9 @@ def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
         broken = tuple(f"{one.stage} {one.about}: {one.what}" for one in found if not one.well)
     soak = _soak(house, environment.environment.after, plan.release.id)
     backups = _backups(house, environment.name) if environment.go.backup_hours else None
-    return answers(environment.go, plan.kind, now=house.store.now(), soak=soak, broken=broken, backups=backups)
+    now = house.store.now()
+    secrets = ages_of(environment.secrets, environment.secret_age, today=now.date())
+    return answers(environment.go, plan.kind, now=now, soak=soak, broken=broken, backups=backups, secrets=secrets)
 
 
 def _backups(house: House, environment: str) -> Backups:
