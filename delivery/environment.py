@@ -20,6 +20,7 @@ from delivery.image_policy import ImagePolicy
 from delivery.inspection_settings import InspectionSettings
 from delivery.operations import MigrationWaiver
 from delivery.provenance import ProvenancePolicy, is_key_file
+from delivery.secret_age import AgePolicy, KeptSecret
 from delivery.triggers import Trigger
 
 Kind = Literal["normal", "hotfix", "rollback", "config"]
@@ -260,6 +261,8 @@ class Environment:
     inspection: InspectionSettings = field(default_factory=InspectionSettings)
     trigger: tuple[Trigger, ...] = ()
     waiver: tuple[MigrationWaiver, ...] = ()
+    secret_age: AgePolicy = field(default_factory=AgePolicy)
+    secrets: Mapping[str, KeptSecret] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     values: ValueRules = field(default_factory=ValueRules)
 
@@ -307,6 +310,7 @@ class Environment:
         found += self.image.problems()
         found += self.go.problems()
         found += self.approval.problems()
+        found += self.secret_age.problems(self.secrets)
         found += self.inspection.problems()
         if self.inspection.provoke and self.approval.policy != "automatic":
             found.append(
