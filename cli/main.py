@@ -217,6 +217,22 @@ def preflight(
 
 
 @app.command()
+def health(
+    environment: Annotated[str | None, typer.Argument(help="Only this one.", metavar="[ENVIRONMENT]")] = None,
+    seconds: Annotated[int, typer.Option(help="How long to count requests.", min=1, max=60)] = 10,
+    as_json: Json = False,
+) -> None:
+    """How environments fare now: requests, errors, response times, database pool, Redis, queue. Needs no Prefect.
+
+    Exit code 1 when something is over its limit, or nobody knows whether it is.
+    """
+    from cli.health import show_health
+
+    if not show_health(environment, seconds=seconds, as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def housekeeping(
     delete: Annotated[bool, typer.Option("--delete", help="Delete what goes; else it is only shown.")] = False,
     as_json: Json = False,

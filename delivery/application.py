@@ -16,11 +16,15 @@ from delivery.licences import Licences
 from delivery.presets import Preset, Surroundings, all_checks, left_out, preset_problems
 from delivery.strict import STRICT as STRICT  # noqa: PLC0414  most of delivery takes it from here
 
+# What an environment's health overview always has a row for, known or not.
+GAUGES = ("database_pool", "redis", "queue_depth")
+
 
 @dataclass(frozen=True)
 class Exposition:
     """What each replica of a service tells of itself at `path`, in Prometheus' text format: gauges, and in `requests` its counter of
-    answers, whose label `status` holds the HTTP code.
+    answers, whose label `status` holds the HTTP code. `gauges` says what they call that which the health overview shows: GAUGES, and
+    whatever else the team wants to see there.
     """
 
     __pydantic_config__ = STRICT
@@ -28,6 +32,7 @@ class Exposition:
     path: str = "/metrics"
     requests: str | None = None
     status: str = "status"
+    gauges: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -107,15 +107,15 @@ class House:
         target: Target = self._require(TARGETS, environment.environment.target)
         return target
 
-    def metrics(self, environment: Environment) -> MetricSource | None:
-        """The metric source that bears the environment's name, with the gauges that its limits name; None: a watch will be blind, and
-        says so.
+    def metrics(self, environment: Environment, *, also: Iterable[str] = ()) -> MetricSource | None:
+        """The metric source that bears the environment's name, with the gauges that its limits name and those in `also`; None: a watch
+        will be blind, and says so.
         """
         source: MetricSource | None = self._find((TraefikMetrics,), environment.name)
         prometheus: PrometheusMetrics | None = self._find((PrometheusMetrics,), environment.name)
         if source is None and prometheus and prometheus.requests:
             source = prometheus
-        wanted = frozenset(trigger.gauge for trigger in environment.trigger if trigger.gauge)
+        wanted = frozenset({*also, *(trigger.gauge for trigger in environment.trigger if trigger.gauge)})
         if source is None or not wanted:
             return source
         own = ReplicaMetrics(self.target(environment).addresses, wanted)

@@ -44,7 +44,7 @@ def registered(settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
 
 def test_every_deployment_names_a_flow_of_its_own() -> None:
     back = ("rollback", "recover", "canary-verification")
-    upkeep = ("housekeeping", "restore-test", "delivery-metrics", "calibration", "preflight")
+    upkeep = ("housekeeping", "restore-test", "delivery-metrics", "health-overview", "calibration", "preflight")
     flows = ("pipeline", "promote", *back, *upkeep)
     assert deployment_names() == [f"{name}/{name}" for name in flows]
 
@@ -176,6 +176,12 @@ def test_what_looks_after_everything_is_scheduled_every_minute(api: httpx.Client
 def test_delivery_metrics_are_scheduled_every_day(api: httpx.Client) -> None:
     (schedule,) = api.get("/deployments/name/delivery-metrics/delivery-metrics").json()["schedules"]
     assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"], schedule["active"]) == ("0 5 * * *", "UTC", True)
+
+
+@pytest.mark.prefect
+def test_health_is_looked_at_every_five_minutes(api: httpx.Client) -> None:
+    (schedule,) = api.get("/deployments/name/health-overview/health-overview").json()["schedules"]
+    assert (schedule["schedule"]["interval"], schedule["active"]) == (300, True)
 
 
 @pytest.mark.prefect
