@@ -5,6 +5,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import assert_never
 
@@ -18,11 +19,12 @@ from delivery.release import Release
 from tasks import load, probes
 from tasks.backup import back_up
 from tasks.downgrading import downgrade
-from tasks.image_alembic import MigrationLimits, upgrade_command
+from tasks.image_alembic import MigrationLimits, upgrade_command, words_of
 from tasks.inspection import inspect
 from tasks.migrating import migrated, useful_line
 from tasks.proving import prove
 from tasks.retry import QUICK, UNTIL_DEADLINE
+from tasks.rollout_logs import collect, keep_output
 from tasks.scene import CANCELLED, Scene
 from tasks.watch import scrape, watch
 
@@ -66,7 +68,7 @@ def perform_once(step: Step, scene: Scene) -> Evidence:  # noqa: C901, PLR0911, 
         case StepKind.RESTORE:
             return _restore(step, scene)
         case StepKind.COLLECT:
-            return _collect(scene)
+            return collect(scene)
         case StepKind.REMOVE:
             return _remove(step, scene)
         case StepKind.DOWNGRADE:
@@ -91,7 +93,8 @@ def _migrate(step: Step, scene: Scene) -> Evidence:
     ran = scene.target.run_once(
         release, settings.service, command, variables=scene.plan.environment.variables, timeout=timeout, token=scene.token
     )
-    return migrated(ran.tail)
+    told = migrated(ran.tail)
+    return replace(told, facts={**told.facts, **keep_output(words_of(ran.tail), scene.folder / "migrate.log")})
 
 
 def _launch(scene: Scene) -> Evidence:
@@ -269,18 +272,6 @@ def _launch_again(scene: Scene, blue: Release) -> None:
         raise
     except DeliveryError as again:  # it went down once more, or never came up: while users wait, that is no answer to stop at
         raise TransientError(again.what, next=again.next) from None
-
-
-def _collect(scene: Scene) -> Evidence:
-    """Green's logs for the post-mortem; without them the way back goes on all the same."""
-    try:
-        scene.folder.mkdir(parents=True, exist_ok=True)
-        files = scene.target.collect_logs(scene.plan.release, scene.folder)
-    except StaleFence:
-        raise
-    except (DeliveryError, OSError) as broken:
-        return Evidence(well=True, summary=f"the logs could not be kept: {_what(broken)}", facts={"logs": []})
-    return Evidence(well=True, summary=f"{len(files)} log files are kept", facts={"logs": [str(file) for file in files]})
 
 
 def _remove(step: Step, scene: Scene) -> Evidence:

@@ -20,8 +20,8 @@ from tasks.rollout import TURNED_BACK
 
 log = logging.getLogger("greenroom.housekeeping")
 
-# Everything in them can be made again, or has been told: what they hold is named by commit or by rollout.
-SWEPT_FOLDERS = ("builds", "checkouts", "logs", "rollouts", "cache/checks")
+# Everything in them can be made again, or has been told: what they hold is named by commit, by release or by rollout.
+SWEPT_FOLDERS = ("builds", "checkouts", "logs", "reports", "rollouts", "cache/checks")
 # So many releases back in each environment a way back by digest stays open.
 WAYS_BACK = 3
 

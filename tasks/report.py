@@ -266,9 +266,11 @@ def _migration_markdown(evidence: Evidence) -> str:
 
 
 def _logs(progress: Progress) -> list[str]:
-    collected = _finished(progress, StepKind.COLLECT)
+    """Where the output of the migration lies, then the logs of containers."""
+    migrated, collected = (_finished(progress, kind) for kind in (StepKind.MIGRATE, StepKind.COLLECT))
+    output = migrated.facts.get("log") if migrated else None
     files = collected.facts.get("logs") if collected else None
-    return [str(file) for file in files] if isinstance(files, list | tuple) else []
+    return [str(file) for file in ([output] if output else []) + (list(files) if isinstance(files, list | tuple) else [])]
 
 
 def _next(progress: Progress, record: RolloutRecord) -> str:

@@ -33,9 +33,13 @@ img { max-width: 100%; display: block; }
 """
 
 
-def rollout_page(entries: Sequence[Entry], record: RolloutRecord) -> str:
-    """What `rollout_markdown` tells, as a whole HTML document; its title is the verdict."""
+def rollout_page(entries: Sequence[Entry], record: RolloutRecord, *, beside: Path | None = None) -> str:
+    """What `rollout_markdown` tells, as a whole HTML document; its title is the verdict. Logs that lie in the folder `beside` the page
+    are linked.
+    """
     markdown = rollout_markdown(entries, record)
+    if beside is not None:
+        markdown = re.sub(rf"^- `{re.escape(str(beside))}/([\w.~-]+)`$", r"- [\1](\1)", markdown, flags=re.MULTILINE)
     title = f"{record.id}: {record.message or 'under way'}"
     head = f"<meta charset='utf-8'><meta http-equiv='Content-Security-Policy' content=\"{_POLICY}\">"
     head += f"<meta name='viewport' content='width=device-width'><title>{escape(title)}</title>"
@@ -52,7 +56,7 @@ def write_page(file: Path, entries: Sequence[Entry], record: RolloutRecord) -> P
     file.parent.mkdir(parents=True, exist_ok=True)
     new = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        new.write_text(rollout_page(entries, record), encoding="utf-8")
+        new.write_text(rollout_page(entries, record, beside=file.parent), encoding="utf-8")
         new.replace(file)
     finally:
         new.unlink(missing_ok=True)

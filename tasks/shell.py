@@ -21,6 +21,7 @@ from typing import IO
 from pydantic import SecretStr
 
 from delivery.errors import DeliveryError
+from delivery.kept_text import TwoEnds
 from delivery.redaction import Redactor, redacted
 
 log = logging.getLogger("greenroom.tool")
@@ -28,8 +29,12 @@ log = logging.getLogger("greenroom.tool")
 TAIL_LINES = 200
 BATCH_LINES = 100
 BATCH_SECONDS = 1.0
-# What of one tool goes to the log in the UI; the file has everything.
+# What of one tool goes to the log in the UI; the file has more.
 SHOWN_LINES = 2_000
+# What of one run of a tool goes to its file: half of it from the beginning, half from the end.
+LARGEST_LOG = 16 * 1024 * 1024
+# So many lines wait to be written; a tool that prints quicker than that waits, and no memory fills up.
+_WAITING_LINES = 256
 LONGEST_SHOWN_LINE = 2_000
 GRACE = timedelta(seconds=5)
 # How long the output of a tool that has ended may be held open by something it started.
@@ -111,9 +116,9 @@ def run_tool(  # noqa: PLR0913  each is one thing about one call, and most have 
 ) -> ToolResult:
     """Runs a tool to its end and returns how that was; a failing tool is a value.
 
-    Its output goes, redacted, to `log_file` as a whole and to the log in batches, each line after `label` and without those that
-    `hide` matches. With `output_to` its standard output goes there as it is, and what is said here concerns its standard error. After
-    `timeout`, or when the run is cancelled, its whole process group is ended. Raises `DeliveryError` for a
+    Its output goes, redacted, to `log_file` (whole up to 16 MB, else its two ends) and to the log in batches, each line after `label` and
+    without those that `hide` matches. With `output_to` its standard output goes there as it is, and what is said here concerns its standard
+    error. After `timeout`, or when the run is cancelled, its whole process group is ended. Raises `DeliveryError` for a
     program or directory that is not there.
     """
     program = shutil.which(command[0], path=environment.get("PATH"))
@@ -142,7 +147,8 @@ def run_tool(  # noqa: PLR0913  each is one thing about one call, and most have 
     said = process.stderr if output_to else process.stdout
     _give_way(process.pid)
     try:
-        with log_file.open("a", encoding="utf-8") as file:
+        with log_file.open("ab") as file, contextlib.ExitStack() as ending:
+            ending.callback(lambda: output.finish(file))
             reason = output.follow(process, said, file, deadline=began + timeout.total_seconds())
             if reason is not None:
                 end_group(process)
@@ -166,7 +172,7 @@ class Redaction:
 
 
 class _Output:
-    """Follows a tool's output: all of it to the file, a bounded part to the log, the last lines kept."""
+    """Follows a tool's output: its two ends to the file, a bounded part to the log, the last lines kept."""
 
     def __init__(self, label: str, redact: Redaction, hide: re.Pattern[str] | None) -> None:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
@@ -176,14 +182,24 @@ class _Output:
         self._batch: list[str] = []
         self._batch_since = time.monotonic()
         self._shown = 0
+        self._ends = TwoEnds(LARGEST_LOG)
 
-    def follow(self, process: subprocess.Popen[bytes], said: IO[bytes] | None, file: IO[str], *, deadline: float) -> str | None:
+    def follow(self, process: subprocess.Popen[bytes], said: IO[bytes] | None, file: IO[bytes], *, deadline: float) -> str | None:
         """Reads until the tool has ended; returns why it must be ended, or None when it ended by itself.
 
         A thread reads and this one logs, since only this one carries the context by which Prefect knows whose line it is.
         """
-        lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        threading.Thread(target=_read_into, args=(said, lines), daemon=True).start()
+        lines: queue.Queue[bytes | None] = queue.Queue(_WAITING_LINES)
+        left = threading.Event()
+        threading.Thread(target=_read_into, args=(said, lines, left), daemon=True).start()
+        try:
+            return self._followed(process, lines, file, deadline)
+        finally:
+            left.set()
+
+    def _followed(
+        self, process: subprocess.Popen[bytes], lines: "queue.Queue[bytes | None]", file: IO[bytes], deadline: float
+    ) -> str | None:
         cancelled = _stop.get()
         gone_since: float | None = None
         while True:
@@ -215,9 +231,12 @@ class _Output:
             return "timed out"
         return None
 
-    def add(self, line: str, file: IO[str]) -> None:
+    def finish(self, file: IO[bytes]) -> None:
+        file.write(self._ends.ending())
+
+    def add(self, line: str, file: IO[bytes]) -> None:
         line = self._redact(line)
-        file.write(line + "\n")
+        file.write(self._ends.take(f"{line}\n".encode(errors="replace")))
         self.tail.append(line[:LONGEST_SHOWN_LINE])
         if self._hide is not None and self._hide.match(line):
             return
@@ -234,11 +253,19 @@ class _Output:
         self._batch_since = time.monotonic()
 
 
-def _read_into(stream: IO[bytes] | None, lines: "queue.SimpleQueue[bytes | None]") -> None:
+def _read_into(stream: IO[bytes] | None, lines: "queue.Queue[bytes | None]", left: threading.Event) -> None:
+    """Until the output ends, or nobody follows any longer."""
+
+    def put(line: bytes | None) -> None:
+        while not left.is_set():
+            with contextlib.suppress(queue.Full):
+                lines.put(line, timeout=0.2)
+                return
+
     with contextlib.suppress(OSError, ValueError):  # closed under our hands once the tool was ended
-        for line in iter(lambda: stream.readline(65_536) if stream else b"", b""):
-            lines.put(line)
-    lines.put(None)
+        for line in iter(lambda: stream.readline(65_536) if stream and not left.is_set() else b"", b""):
+            put(line)
+    put(None)
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:

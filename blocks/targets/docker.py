@@ -28,7 +28,7 @@ from delivery.health import HealthReport
 from delivery.ports import Address, BackingUp, Copying, RunResult, Target, Token
 from delivery.release import Release
 
-_TAIL_LINES = 40
+_TAIL_LINES = 2_000
 # The exit code of coreutils' timeout, for a one-off command that was killed since it took too long.
 TIMED_OUT = 124
 

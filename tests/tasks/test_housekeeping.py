@@ -134,6 +134,21 @@ def test_files_that_nobody_touched_for_long_go_and_others_stay(tmp_path: Path) -
     assert unknown.exists()
 
 
+@pytest.mark.parametrize("folder", ["logs/abc", "reports/v1.0.0-100aaaaa", "rollouts/production-1"])
+def test_what_was_kept_of_checks_and_rollouts_goes_by_age_and_says_why(tmp_path: Path, folder: str) -> None:
+    kept = tmp_path / folder / "file"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("told")
+    for entry in (kept, kept.parent):
+        os.utime(entry, (0, 0))
+    now = timedelta(days=31).total_seconds()
+    assert sweep_folders(tmp_path, days=32, act=True, now=now) == ()
+    (shown,) = sweep_folders(tmp_path, days=30, act=False, now=now)
+    assert (shown.thing, shown.why, kept.exists()) == (folder, "not touched for 30 days", True)
+    sweep_folders(tmp_path, days=30, act=True, now=now)
+    assert not kept.parent.exists()
+
+
 def test_remains_of_a_turned_back_release_go_by_age_and_nothing_else_goes(store: SqlJournal) -> None:
     production, target = an_environment("production"), SimulatedTarget()
     live, sick = published(store, "host:1", "1.0.0", "sha256:" + "1" * 64), published(store, "host:1", "1.1.0", "sha256:" + "2" * 64)

@@ -129,8 +129,18 @@ def test_it_is_kept_under_its_name_and_replaced_whole(world: World, tmp_path: Pa
     rollout = world.rollouts[-1]
     for _ in range(2):
         file = keep_page(tmp_path / "kept", world.store.entries(rollout), world.store.rollout(rollout))
-    assert file.read_text() == page_of(world)
+    assert file.read_text() == page_of(world)  # its logs lie elsewhere, and no link leads nowhere
     assert [file.name for file in (tmp_path / "kept").iterdir()] == ["report.html"]
+
+
+def test_the_page_links_the_logs_that_lie_beside_it(world: World) -> None:
+    world.traffic.error_share[GREEN.id] = 0.5
+    world.roll_out()
+    rollout = world.rollouts[-1]
+    page = keep_page(world.folder / rollout, world.store.entries(rollout), world.store.rollout(rollout))
+    links = [str(link["href"]) for link in Read(page.read_text()).named("a") if "://" not in str(link["href"])]
+    assert links == ["migrate.log", f"{GREEN.id}-api-1.log", f"{world.blue.id}-api-1.log" if world.blue else ""]
+    assert all((page.parent / link).is_file() for link in links)
 
 
 @pytest.fixture(scope="module")

@@ -407,18 +407,39 @@ def test_a_drain_that_fails_after_the_promotion_is_a_remark(world: World) -> Non
 
 def test_logs_that_cannot_be_kept_do_not_stop_the_way_back(world: World) -> None:
     world.target.fail("promote", 1, DeliveryError("The platform refuses.", next="ask it."))
-    world.target.fail("collect_logs", 1, DeliveryError("The engine is gone.", next="start it."))
+    world.target.fail("collect_logs", 2, DeliveryError("The engine is gone.", next="start it."))
 
     assert world.roll_out().ending is Ending.ROLLED_BACK
-    assert world.evidence("collect").evidence.summary == "the logs could not be kept: The engine is gone."
+    what = "could not be kept: The engine is gone."
+    assert world.evidence("collect").evidence.summary == f"the logs of v1.2.0 {what}; the logs of v1.1.0 {what}"
 
 
-def test_the_logs_of_a_turned_back_release_are_kept_in_the_rollouts_folder(world: World) -> None:
+def test_logs_of_green_that_cannot_be_kept_take_nothing_from_those_of_blue(world: World) -> None:
+    world.target.fail("promote", 1, DeliveryError("The platform refuses.", next="ask it."))
+    world.target.fail("collect_logs", 1, DeliveryError("The engine is gone.", next="start it."))
+
+    world.roll_out()
+
+    (kept,) = world.evidence("collect").evidence.facts["logs"]
+    assert kept.endswith(f"{BLUE.id}-api-1.log")
+
+
+def test_what_a_migration_printed_is_kept_in_the_rollouts_folder(world: World) -> None:
+    world.roll_out()
+
+    kept = world.folder / world.rollouts[-1] / "migrate.log"
+    assert world.evidence("migrate").evidence.facts["log"] == str(kept)
+    assert kept.read_text()
+
+
+def test_the_logs_of_a_turned_back_release_and_of_the_one_brought_back_are_kept_in_the_rollouts_folder(world: World) -> None:
     world.target.fail("promote", 1, DeliveryError("The platform refuses.", next="ask it."))
 
     world.roll_out()
 
-    assert world.evidence("collect").evidence.facts["logs"] == [str(world.folder / world.rollouts[-1] / f"{GREEN.id}-api-1.log")]
+    assert world.evidence("collect").evidence.facts["logs"] == [
+        str(world.folder / world.rollouts[-1] / f"{release.id}-api-1.log") for release in (GREEN, BLUE)
+    ]
 
 
 def test_a_promotion_that_the_platform_does_not_confirm_is_turned_back(world: World) -> None:

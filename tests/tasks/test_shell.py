@@ -55,6 +55,28 @@ def test_the_log_has_everything_and_the_result_the_last_lines(tmp_path: Path) ->
     assert len(log_of(tmp_path).splitlines()) == 5000
 
 
+def test_a_flood_leaves_its_two_ends_and_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.shell.LARGEST_LOG", 200_000)
+    line = "x" * 60_000
+    result = run(tmp_path, f"print('first')\nfor n in range(500): print({line!r})\nprint('last')")
+    text = log_of(tmp_path)
+    assert len(text) < 201_000
+    assert text.startswith("first\n")
+    assert text.endswith("last\n")
+    assert "[... 29,8" in text
+    assert "bytes were left out here ...]" in text
+    assert result.tail[-1] == "last"
+
+
+def test_a_tool_that_prints_without_end_is_ended_and_its_last_line_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.shell.LARGEST_LOG", 10_000)
+    result = run(tmp_path, "while True: print('again')", timeout=timedelta(seconds=1))
+    assert result.timed_out
+    text = log_of(tmp_path)
+    assert len(text) < 11_000
+    assert text.splitlines()[-1].startswith("[timed out after")
+
+
 def test_what_is_shown_of_one_tool_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "greenroom.tool"):
         run(tmp_path, "for n in range(5000): print('line', n)")
