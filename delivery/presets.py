@@ -66,7 +66,7 @@ def _node(check: _Check, preset: Preset, around: Surroundings) -> tuple[CheckSet
         check("npm-audit", "npm", "audit", "--json", report="npm-audit", fails_at=Severity.HIGH, fresh_hours=A_DAY),
         # What is shipped; what only checks need is nobody else's business.
         check("licences-node", "npm", "query", ".prod", report="npm-query", allow=around.licences),
-        check("jest", "jest", "--ci", *measured, timeout_seconds=600, coverage=preset.coverage),
+        check("jest", "jest", "--ci", "--json", "--outputFile", JUNIT, *measured, timeout_seconds=600, coverage=preset.coverage),
     )
 
 

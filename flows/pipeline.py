@@ -83,7 +83,7 @@ def pipeline(
             view.at("read migrations")
             review = review_of(house, images, source, application, until, wanted)
             view.at("end to end")
-            tests = prove_end_to_end(house, images, source, application)
+            tests = prove_end_to_end(house, images, source, application, wanted)
             if until == "build":
                 view.at("built")
                 return f"{wanted.tag} of {source.sha.short} is good: checked, built, tested end to end. Nothing was published."
@@ -185,9 +185,18 @@ def build(house: House, source: Source, application: Application, version: Semve
     )
 
 
-def prove_end_to_end(house: House, images: Mapping[str, str], source: Source, application: Application) -> CheckResult | None:
+def prove_end_to_end(
+    house: House, images: Mapping[str, str], source: Source, application: Application, version: Semver
+) -> CheckResult | None:
     installation = house.settings
-    return end_to_end(images, source, application, work_dir=installation.work_dir, base_images=installation.base_images)
+    return end_to_end(
+        images,
+        source,
+        application,
+        work_dir=installation.work_dir,
+        base_images=installation.base_images,
+        keep_in=reports_folder(installation.work_dir, release_id(version, source.sha)),
+    )
 
 
 def review_of(

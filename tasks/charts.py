@@ -8,43 +8,55 @@ from delivery.journal import Entry, Finished, Progress, Started
 from delivery.plan import Plan, StepKind
 from tasks.plot import BLUE, GREEN, GREY, Chart, Line
 
+_ONE_LOOK = 2  # rows: the one that it is compared with, and itself
+
 
 def charts(entries: Sequence[Entry]) -> tuple[Chart, ...]:
     """How both versions fared while green was watched, over the seconds since the rollout began: errors, p95, evidence, green's share.
     None when nothing was watched.
     """
     plan = Progress.of(entry.event for entry in entries).plan
-    looks = [look for watch in _watches(entries, plan) for look in watch]
+    watches = [watch for watch in _watches(entries, plan) if watch]
+    looks = [look for watch in watches for look in watch]
     if not looks:
         return ()
+    bands = [(watch[0].since, watch[-1].at, f"{watch[0].percent:g} %") for watch in watches]
     sides = ((plan.release.version.tag, GREEN), (plan.blue.version.tag if plan.blue else "", BLUE))
 
     def both(values: Callable[["_Look"], tuple[float | None, float | None]]) -> list[Line]:
-        found = [[(look.at, values(look)[side]) for look in looks] for side in range(2)]
+        found = [[point for look in looks for point in look.points(values(look)[side])] for side in range(2)]
         return [Line(label, colour, points) for (label, colour), points in zip(sides, found, strict=True) if label]
 
     limits: dict[str, float] = {trigger.metric: trigger.threshold for trigger in plan.environment.trigger}
     limit = limits.get("error_rate")
     found = [
-        Chart("errors", both(lambda look: look.errors), unit=" %", limit=None if limit is None else 100 * limit),
-        Chart("p95", both(lambda look: look.p95_ms), unit=" ms"),
+        Chart("errors", both(lambda look: look.errors), unit=" %", limit=None if limit is None else 100 * limit, bands=bands),
+        Chart("p95", both(lambda look: look.p95_ms), unit=" ms", bands=bands),
     ]
     if any(look.evidence is not None for look in looks):
-        odds = [Line("that it is worse", GREY, [(look.at, look.evidence) for look in looks])]
-        found.append(Chart("evidence", odds, unit=":1", limit=1 / plan.environment.judge.alpha, logarithmic=True))
-    shares = [Line("share of the users", GREEN, [(look.at, look.percent) for look in looks], steps=True)]
-    return (*found, Chart(plan.release.version.tag, shares, unit=" %", at_least=100))
+        odds = [Line("that it is worse", GREY, [point for look in looks for point in look.points(look.evidence)])]
+        found.append(Chart("evidence", odds, unit=":1", limit=1 / plan.environment.judge.alpha, logarithmic=True, bands=bands))
+    shares = [Line("share of the users", GREEN, [point for look in looks for point in look.points(look.percent)], steps=True)]
+    return (*found, Chart(plan.release.version.tag, shares, unit=" %", at_least=100, bands=bands))
 
 
 @dataclass(frozen=True)
 class _Look:
-    """`at` is seconds since the rollout began; errors in percent of the requests since the look before; pairs are green's and blue's."""
+    """It tells of the time from `since` to `at`, in seconds since the rollout began; errors in percent of the requests in it; pairs are
+    green's and blue's. `is_alone`: its watch had no other.
+    """
 
+    since: float
     at: float
+    is_alone: bool
     percent: float
     errors: tuple[float | None, float | None]
     p95_ms: tuple[float | None, float | None]
     evidence: float | None
+
+    def points(self, value: float | None) -> list[tuple[float, float | None]]:
+        """One look alone is drawn over all of its time, since a dot would be all that one sees."""
+        return [(self.since, value), (self.at, value)] if self.is_alone else [(self.at, value)]
 
 
 def _watches(entries: Sequence[Entry], plan: Plan) -> Iterator[list[_Look]]:
@@ -59,11 +71,14 @@ def _watches(entries: Sequence[Entry], plan: Plan) -> Iterator[list[_Look]]:
             rows = entry.event.evidence.facts.get("looks")
             kept = [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
             start, percent = began.get(entry.event.step, seconds), percents[entry.event.step]
-            yield [_look(before, row, start=start, percent=percent) for before, row in pairwise(kept)]
+            alone = len(kept) == _ONE_LOOK
+            yield [_look(before, row, start=start, percent=percent, alone=alone) for before, row in pairwise(kept)]
 
 
-def _look(before: Mapping[str, object], row: Mapping[str, object], *, start: float, percent: float) -> _Look:
+def _look(before: Mapping[str, object], row: Mapping[str, object], *, start: float, percent: float, alone: bool) -> _Look:
     return _Look(
+        since=start + (_float(before.get("t")) or 0.0),
+        is_alone=alone,
         at=start + (_float(row.get("t")) or 0.0),
         percent=percent,
         errors=(_errors(before.get("green"), row.get("green")), _errors(before.get("blue"), row.get("blue"))),

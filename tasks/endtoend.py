@@ -23,6 +23,7 @@ from delivery.check import CheckResult
 from delivery.errors import DeliveryError, TransientError
 from delivery.source import Source
 from tasks.findings import findings
+from tasks.kept import keep_text, reports_folder
 from tasks.retry import QUICK, retried
 from tasks.shell import Redaction, run_tool
 from tasks.side_by_side import side_by_side
@@ -50,8 +51,10 @@ def end_to_end(
     *,
     work_dir: Path,
     base_images: Mapping[str, str] | None = None,
+    keep_in: Path | None = None,
 ) -> CheckResult | None:
-    """Runs the application's end-to-end tests against `images` and returns the answer; None when it has no such tests.
+    """Runs the application's end-to-end tests against `images` and returns the answer; None when it has no such tests. Their JUnit file,
+    where they write one to JUNIT_FILE, is kept in `keep_in` whether they pass or not.
 
     Backing services, one replica of each service and the migrated database live in a network of their own and are removed afterwards,
     whatever happens; what a killed run of more than an hour ago left is removed first. Raises `DeliveryError` naming the failing specs.
@@ -63,7 +66,8 @@ def end_to_end(
         sweep(engine)
         with ThrowAway.opened(engine, source, work_dir / "logs" / str(source.sha)) as stage:
             address = _raise_stage(stage, application, tests, images, base_images or {})
-            return _run_tests(tests, source, application, work_dir=work_dir, address=address, stage=stage)
+            kept = keep_in or reports_folder(work_dir, str(source.sha))
+            return _run_tests(tests, source, application, work_dir=work_dir, address=address, stage=stage, keep_in=kept)
 
 
 def sweep(engine: docker.DockerClient) -> None:
@@ -228,19 +232,25 @@ def _says_yes(stage: ThrowAway, name: str, command: Sequence[str]) -> bool:
         return False  # it has not started yet, or has ended: the caller looks
 
 
-def _run_tests(tests: EndToEnd, source: Source, application: Application, *, work_dir: Path, address: str, stage: ThrowAway) -> CheckResult:
+def _run_tests(
+    tests: EndToEnd, source: Source, application: Application, *, work_dir: Path, address: str, stage: ThrowAway, keep_in: Path
+) -> CheckResult:
     toolchains = prepare_toolchains(source, application, work_dir=work_dir, names=[tests.toolchain])
     log_file = stage.logs / "e2e.log"
     log_file.unlink(missing_ok=True)
+    junit = log_file.with_suffix(".junit.xml").absolute()
+    junit.unlink(missing_ok=True)
+    told = {"BASE_URL": address, "JUNIT_FILE": str(junit), "PLAYWRIGHT_JUNIT_OUTPUT_FILE": str(junit)}
     tool = run_tool(
         tests.command,
         directory=inside(source, tests.directory),
-        environment=toolchain_environment(toolchains.get(tests.toolchain or ""), work_dir=work_dir, extra={"BASE_URL": address}),
+        environment=toolchain_environment(toolchains.get(tests.toolchain or ""), work_dir=work_dir, extra=told),
         timeout=timedelta(seconds=tests.timeout_seconds),
         log_file=log_file,
         label="e2e",
     )
-    result = CheckResult("e2e", passed=tool.succeeded, seconds=round(tool.seconds, 2), tail=tool.tail[-40:], log=str(log_file))
+    kept = keep_text(junit, keep_in, name="e2e.junit.xml", redact=Redaction(()))
+    result = CheckResult("e2e", passed=tool.succeeded, seconds=round(tool.seconds, 2), tail=tool.tail[-40:], log=str(log_file), kept=kept)
     log.info("%s", result.sentence())
     if not result.passed:
         stage.save_logs()

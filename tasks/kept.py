@@ -9,6 +9,7 @@ from pathlib import Path
 from delivery.check import CheckResult
 from delivery.gate import Gate
 from delivery.sarif import sarif_of
+from tasks.reports.jest import as_junit
 from tasks.shell import Redaction
 
 log = logging.getLogger("greenroom.kept")
@@ -30,7 +31,7 @@ def keep_text(file: Path, folder: Path, *, name: str, redact: Redaction) -> tupl
         if file.stat().st_size > LARGEST_KEPT:
             log.warning("%s is larger than %d MB and is not kept", name, LARGEST_KEPT // 1024**2)
             return ()
-        text = redact(file.read_text(encoding="utf-8", errors="replace"))
+        text = redact(as_junit(file.read_text(encoding="utf-8", errors="replace")))
     except OSError:
         return ()
     finally:

@@ -4,7 +4,7 @@ that Prefect shows may hold images as data URIs only, no script.
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
@@ -13,6 +13,7 @@ GREEN, BLUE, GREY, RED = "#2e9e5b", "#2f6fd0", "#777777", "#c8372d"
 
 _WIDTH, _HEIGHT = 640, 180
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 30, 24
+_FEW = 2
 _FONT = "font-family='sans-serif' font-size='11'"
 
 
@@ -29,7 +30,8 @@ class Line:
 @dataclass(frozen=True)
 class Chart:
     """`unit` follows the numbers at the y axis; x is seconds, unless `ends` says how its first and last value are called. `limit` is a
-    dashed line across. `logarithmic` takes positive values only.
+    dashed line across. `logarithmic` takes positive values only. `bands` are spans of x with a name, shaded behind the curves; with them x
+    begins at 0. A curve of two values or fewer has its last one written beside it.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Chart:
     logarithmic: bool = False
     at_least: float = 0.0
     ends: tuple[str, str] | None = None
+    bands: Sequence[tuple[float, float, str]] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -67,6 +70,7 @@ class Chart:
     def _curves(self) -> list[str]:
         known = [(x, y) for line in self.lines for x, y in line.points if y is not None]
         across_all = [x for line in self.lines for x, _ in line.points] if self.ends else [x for x, _ in known]
+        across_all += [x for begin, end, _ in self.bands for x in (0.0, begin, end)]
         first, last = min(across_all), max(across_all)
         heights = [self._height(y) for _, y in known] + ([self._height(self.limit)] if self.limit is not None else [])
         low = min(heights) if self.logarithmic else 0.0
@@ -78,7 +82,9 @@ class Chart:
             return _LEFT + across * (_WIDTH - _LEFT - _RIGHT), _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM)
 
         bottom, top = _HEIGHT - _BOTTOM, _TOP
-        drawn = [f"<path d='M{_LEFT} {top}V{bottom}H{_WIDTH - _RIGHT}' fill='none' stroke='#bbbbbb'/>"]
+        some_y = known[0][1]
+        drawn = [part for begin, end, name in self.bands for part in _band(place(begin, some_y)[0], place(end, some_y)[0], name)]
+        drawn += [f"<path d='M{_LEFT} {top}V{bottom}H{_WIDTH - _RIGHT}' fill='none' stroke='#bbbbbb'/>"]
         drawn += [
             _text(_LEFT - 6, y + 4, _number(self._value(height)) + self.unit, anchor="end") for y, height in ((top, high), (bottom, low))
         ]
@@ -89,8 +95,9 @@ class Chart:
         if self.limit is not None:
             _, y = place(first, self.limit)
             drawn.append(f"<path d='M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}' stroke='{RED}' stroke-dasharray='4 3' fill='none'/>")
-            drawn.append(_text(_WIDTH - _RIGHT, y - 4, f"limit {_number(self.limit)}{self.unit}", colour=RED, anchor="end"))
-        for line in self.lines:
+            drawn.append(_text(_WIDTH / 2, y - 4, f"limit {_number(self.limit)}{self.unit}", colour=RED, anchor="middle"))
+        for number, line in enumerate(self.lines):
+            drawn += self._said(line, place, aside=number > 0)
             alone = [place(*run[0]) for run in _runs(line.points) if len(run) == 1]
             drawn += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='2.5' fill='{line.colour}'/>" for x, y in alone]
             drawn += [
@@ -100,11 +107,26 @@ class Chart:
             ]
         return drawn
 
+    def _said(self, line: Line, place: Callable[[float, float], tuple[float, float]], *, aside: bool) -> list[str]:
+        """The last value of a curve that is too short to be read off."""
+        known = [(x, y) for x, y in line.points if y is not None]
+        if not known or len(known) > _FEW or self.ends:
+            return []
+        (first, _), (x, y) = place(*known[0]), place(*known[-1])
+        x -= 0.75 * (x - first) if aside else 0.0  # two curves at one height have their values side by side
+        down = 14 if y < _TOP + 14 else -6
+        return [_text(x, y + down, _number(known[-1][1]) + self.unit, colour=line.colour, anchor="end", weight="bold")]
+
     def _height(self, y: float) -> float:
         return math.log10(max(y, 1e-12)) if self.logarithmic else y
 
     def _value(self, height: float) -> float:
         return 10.0**height if self.logarithmic else height
+
+
+def _band(left: float, right: float, name: str) -> list[str]:
+    size = f"width='{max(1.0, right - left):.1f}' height='{_HEIGHT - _BOTTOM - _TOP}'"
+    return [f"<rect x='{left:.1f}' y='{_TOP}' {size} fill='#eef4ef'/>", _text(left + 3, _TOP + 11, name, colour="#777777")]
 
 
 def _runs(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:

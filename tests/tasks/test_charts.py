@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from delivery.environment import JudgeSettings
+from delivery.environment import JudgeSettings, WatchSettings
 from tasks.charts import charts
 from tests.samples import an_environment
 from tests.tasks.test_rollout import GREEN, QUICKLY, World
@@ -45,3 +45,17 @@ def test_a_rollout_that_was_never_watched_has_no_charts(world: World) -> None:
     world.environment = QUICKLY
     world.roll_out()
     assert charts(world.store.entries(world.rollouts[-1])) == ()
+
+
+def test_one_look_alone_is_drawn_over_its_whole_time_with_its_step(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    slowly = WatchSettings(interval_seconds=15, window_seconds=30, minimum_requests=50, blind_seconds=60)
+    world.environment = an_environment(judge=JudgeSettings(), watch=slowly)
+    world.traffic.error_share[GREEN.id] = 0.9
+    world.roll_out()
+    entries = world.store.entries(world.rollouts[-1])
+
+    for chart in charts(entries):
+        [(begin, end, name)] = chart.bands
+        assert (name, chart.lines[0].points[0][0], chart.lines[0].points[-1][0]) == ("10 %", begin, end)
+        assert end > begin

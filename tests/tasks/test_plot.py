@@ -97,3 +97,17 @@ def test_a_large_value_fits_the_margin(value: float, label: str) -> None:
     svg = Chart("evidence", [Line("", BLUE, [(0.0, 1.0), (1.0, value)])], unit=":1", logarithmic=True).svg()
     assert f">{label}<" in svg
     assert len(label) <= 8
+
+
+def test_steps_are_bands_with_names_and_time_begins_with_the_rollout() -> None:
+    chart = Chart("errors", [Line("v1", GREEN, [(30, 1.0), (40, 1.0)])], unit=" %", bands=[(30, 40, "10 %")])
+    assert {"10 %", "0 s", "40 s"} <= {*words(chart)}
+    [_, band] = list(drawn(chart).iter(f"{SVG}rect"))
+    [[first, last]] = curves(chart)
+    assert float(band.attrib["x"]) == pytest.approx(first[0], abs=0.1)
+    assert float(band.attrib["width"]) == pytest.approx(last[0] - first[0], abs=0.2)
+
+
+def test_a_curve_of_few_values_says_its_last_one() -> None:
+    assert "7.5 %" in words(Chart("errors", [Line("v1", GREEN, [(0, 1.0), (9, 7.5)]), Line("v0", BLUE, [(0, 9.0), (9, 9.0)])], unit=" %"))
+    assert "7.5 %" not in words(Chart("errors", [Line("v1", GREEN, [(0, 1.0), (5, 9.0), (9, 7.5)])], unit=" %"))
