@@ -44,6 +44,12 @@ def redactor(secrets: Iterable[SecretStr]) -> Redactor:
     return Redactor(secret.get_secret_value() for secret in secrets)
 
 
+def names_in(block: object) -> frozenset[str]:
+    """The names of the secret variables that a block gives to what it runs; never a value."""
+    held = [getattr(block, field) for field in type(block).model_fields] if isinstance(block, BaseModel) else []
+    return frozenset(name for one in held if isinstance(one, EnvironmentSecrets) for name in one.reveal())
+
+
 def known(block: Loaded) -> Loaded:
     """The block, whose secrets nothing that this process tells shows from now on. Every source of blocks hands them out through this."""
     know(_secrets_in(block))

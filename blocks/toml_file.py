@@ -83,7 +83,9 @@ class TomlFile:
             return f"got an unknown key, expected one of: {', '.join(known)}{hint}"
         if error["type"] in {"missing", "missing_argument"}:
             return "got nothing, expected this key"
-        return f"got {_shown(error['input'], named=place)}, expected {expected(error)}"
+        # Whoever takes [secrets] for the place of the secrets themselves must not see them told.
+        got = "a value that is not shown" if place[:1] == ("secrets",) else _shown(error["input"], named=place)
+        return f"got {got}, expected {expected(error)}"
 
     def _sentence(self, place: Place, text: str) -> str:
         return f"{self.file}:{self._line(place)} {self._name(place)}: {text}"

@@ -22,7 +22,7 @@ from cli.prefect import open_api
 from delivery.errors import DeliveryError, InvalidSettings
 from deployments.machine import engine_client
 from deployments.register import POOL, deployment_names
-from flows.examination import Finding, examine_environment, examine_signing_key, examine_values
+from flows.examination import Finding, examine_environment, examine_secrets, examine_signing_key, examine_values
 from flows.heartbeat import last_beat
 from tasks.build import choose_builder
 
@@ -67,6 +67,7 @@ class Examination:
             ("signing key", self._signing_key),
             *((f"environment {name}", self._environment) for name in environment_names(self._settings.environments_dir)),
             *((f"values of {name}", self._values) for name in environment_names(self._settings.environments_dir)),
+            *((f"secrets of {name}", self._secrets) for name in environment_names(self._settings.environments_dir)),
             ("Prefect server", self._prefect),
             ("Prefect's door", self._prefect_door),
             ("deployments", self._deployments),
@@ -166,6 +167,10 @@ class Examination:
     def _values(self, name: str) -> Finding:
         with open_local_house() as house:
             return examine_values(house, name.removeprefix("values of "), name)
+
+    def _secrets(self, name: str) -> Finding:
+        with open_local_house() as house:
+            return examine_secrets(house, name.removeprefix("secrets of "), name)
 
     def _prefect(self, name: str) -> Finding:
         if self._api.answers():

@@ -217,6 +217,21 @@ def preflight(
 
 
 @app.command()
+def secrets(
+    environment: Annotated[str | None, typer.Argument(help="Only this one's.", metavar="[ENVIRONMENT]")] = None,
+    as_json: Json = False,
+) -> None:
+    """How old each secret is: version, day, age, who renews it, and what follows. Never a secret. Needs no Prefect.
+
+    Exit code 1 when one is overdue.
+    """
+    from cli.secrets import show_ages
+
+    if not show_ages(environment, as_json=as_json):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def housekeeping(
     delete: Annotated[bool, typer.Option("--delete", help="Delete what goes; else it is only shown.")] = False,
     as_json: Json = False,

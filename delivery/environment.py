@@ -19,6 +19,7 @@ from delivery.go import GoSettings
 from delivery.inspection_settings import InspectionSettings
 from delivery.operations import MigrationWaiver
 from delivery.provenance import ProvenancePolicy, is_key_file
+from delivery.secret_age import AgePolicy, KeptSecret
 from delivery.triggers import Trigger
 
 Kind = Literal["normal", "hotfix", "rollback", "config"]
@@ -258,6 +259,8 @@ class Environment:
     inspection: InspectionSettings = field(default_factory=InspectionSettings)
     trigger: tuple[Trigger, ...] = ()
     waiver: tuple[MigrationWaiver, ...] = ()
+    secret_age: AgePolicy = field(default_factory=AgePolicy)
+    secrets: Mapping[str, KeptSecret] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     values: ValueRules = field(default_factory=ValueRules)
 
@@ -312,6 +315,7 @@ class Environment:
         for key in ("soak_seconds", "open_findings"):
             if getattr(self.go, key) and self.environment.after is None:
                 found.append(f"go.{key}: got an environment that comes after none, expected environment.after")
+        found += self.secret_age.problems(self.secrets)
         return tuple(found)
 
     def require_sound(self, *, file: str) -> "Environment":

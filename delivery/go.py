@@ -10,6 +10,7 @@ from delivery.backup import RestoreTest
 from delivery.errors import InvalidSettings
 from delivery.gate import Decision
 from delivery.scan import Severity, worst_first
+from delivery.secret_age import SecretAge
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,16 @@ def answers(
     broken: tuple[str, ...],
     backups: Backups | None = None,
     inspected: Inspected | None = None,
+    secrets: tuple[SecretAge, ...] = (),
 ) -> tuple[Answer, ...]:
     """One answer per rule that the environment has. `broken` is what is wrong with the release's evidence; it, `backups` and `inspected`
-    are looked at where they count.
+    are looked at where they count. `secrets` are those that the environment has registered.
     """
     if kind in rules.not_for:
         return (Answer("all rules", go=True, what=f"a {kind} is held up by none"),)
     looked = inspected or Inspected("any environment")
-    return tuple(_answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups(), inspected=looked))
+    found = tuple(_answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups(), inspected=looked))
+    return (*found, _of_secrets(secrets)) if secrets else found
 
 
 def _answers(
@@ -166,6 +169,11 @@ def _of_inspection(inspected: Inspected, severity: Severity) -> Answer:
         more = f", and {len(decision.stopping) - 1} more" if decision.stopping[1:] else ""
         return Answer("findings", go=False, what=f"{worst.severity} {worst.rule} is open in {where}: {worst.place} {worst.message}{more}")
     return Answer("findings", go=True, what=f"nothing from {severity} on is open in {where}")
+
+
+def _of_secrets(secrets: tuple[SecretAge, ...]) -> Answer:
+    told = [one.sentence() for one in secrets if one.stops] or [one.sentence() for one in secrets if one.waiver]
+    return Answer("secrets", not any(one.stops for one in secrets), "; ".join(told) or f"none of {len(secrets)} is too old")
 
 
 def _moment(text: str) -> datetime | None:

@@ -26,7 +26,7 @@ from blocks.notifier import SlackNotifier
 from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
 from blocks.replica_metrics import ReplicaMetrics
-from blocks.secrets import ToolToken, known
+from blocks.secrets import ToolToken, known, names_in
 from blocks.settings import Settings, load_environment, settings
 from blocks.signing import KeyFolder, SigningKey
 from blocks.ssh import SshSignatures
@@ -106,6 +106,10 @@ class House:
     def target(self, environment: Environment) -> Target:
         target: Target = self._require(TARGETS, environment.environment.target)
         return target
+
+    def secret_names(self, environment: Environment) -> frozenset[str]:
+        """The names of the secrets that its containers are given."""
+        return names_in(self._require(TARGETS, environment.environment.target))
 
     def metrics(self, environment: Environment) -> MetricSource | None:
         """The metric source that bears the environment's name, with the gauges that its limits name; None: a watch will be blind, and

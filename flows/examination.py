@@ -7,6 +7,7 @@ from blocks.settings import environment_names
 from delivery.dsse import IN_TOTO
 from delivery.errors import InvalidSettings
 from delivery.plan import require_able
+from delivery.secret_age import Age, SecretAge, ages_of, failing
 from flows.assembly import House
 from flows.validation import troubles_of
 
@@ -75,3 +76,21 @@ def examine_environment(house: House, environment_name: str, name: str) -> Findi
             f"`greenroom rollback {environment.name} --version {live.version}`, or release again.",
         )
     return Finding(name, "ok", f"its target answers and serves {served}")
+
+
+def secret_ages(house: House, environment_name: str) -> tuple[SecretAge, ...]:
+    """What the environment has registered, and what its containers are given beside that."""
+    environment = house.environment(environment_name)
+    today, present = house.store.now().date(), house.secret_names(environment)
+    return ages_of(environment.secrets, environment.secret_age, today=today, present=present)
+
+
+def examine_secrets(house: House, environment_name: str, name: str) -> Finding:
+    """An age that nobody can tell is worth a look, and keeps nothing from working."""
+    ages = secret_ages(house, environment_name)
+    evidence = "; ".join(one.sentence() for one in ages if one.age is not Age.FRESH)
+    if failing(ages):
+        return Finding(name, "missing", evidence, "renew them: docs/operating.md, The age of secrets.")
+    if evidence:
+        return Finding(name, "look", evidence, "plan their renewal, or write them into [secrets]: docs/operating.md, The age of secrets.")
+    return Finding(name, "ok", f"{len(ages)} registered, none is due soon" if ages else "it is given none")

@@ -7,6 +7,7 @@ from delivery.go import Answer, Backups, Inspected, Soak, answers
 from delivery.journal import Progress
 from delivery.plan import StepKind
 from delivery.scan import Severity
+from delivery.secret_age import ages_of
 from delivery.way_back import evidence_of
 from flows.assembly import House
 from flows.trust import policy_of
@@ -28,7 +29,8 @@ def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
     backups = _backups(house, environment.name) if environment.go.backup_hours else None
     now, before = house.store.now(), environment.environment.after
     inspected = _inspected(house, before, plan.release.id, environment.go.open_findings, now) if before else None
-    return answers(environment.go, plan.kind, now=now, soak=soak, broken=broken, backups=backups, inspected=inspected)
+    secrets = ages_of(environment.secrets, environment.secret_age, today=now.date())
+    return answers(environment.go, plan.kind, now=now, soak=soak, broken=broken, backups=backups, inspected=inspected, secrets=secrets)
 
 
 def _inspected(house: House, before: str, release: str, severity: Severity | None, now: datetime) -> Inspected | None:

@@ -1,6 +1,13 @@
+from prefect.blocks.core import Block
 from pydantic import SecretStr
 
-from blocks.secrets import EnvironmentSecrets, redactor
+from blocks.secrets import EnvironmentSecrets, names_in, redactor
+
+
+class Platform(Block):
+    """A target, as far as its secrets go."""
+
+    secrets: EnvironmentSecrets | None = None
 
 
 def test_a_secret_shows_only_when_it_is_asked_for() -> None:
@@ -21,3 +28,9 @@ def test_a_secret_that_contains_another_leaves_no_rest() -> None:
 
 def test_values_too_short_to_be_secret_leave_a_log_readable() -> None:
     assert redactor([SecretStr("1"), SecretStr("")])("1 of 10 is done") == "1 of 10 is done"
+
+
+def test_a_target_tells_the_names_of_the_secrets_it_hands_out_and_no_value() -> None:
+    secrets = EnvironmentSecrets(values={"DATABASE_URL": "postgresql://app:hunter2@db", "REDIS_URL": "redis://x"})
+    assert names_in(Platform(secrets=secrets)) == {"DATABASE_URL", "REDIS_URL"}
+    assert names_in(Platform()) == frozenset()
