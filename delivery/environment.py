@@ -319,6 +319,7 @@ class Environment:
         for key in ("soak_seconds", "open_findings"):
             if getattr(self.go, key) and self.environment.after is None:
                 found.append(f"go.{key}: got an environment that comes after none, expected environment.after")
+        found += self.secret_age.problems(self.secrets)
         return tuple(found)
 
     def require_sound(self, *, file: str) -> "Environment":

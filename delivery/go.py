@@ -120,8 +120,8 @@ def answers(
     if kind in rules.not_for:
         return (Answer("all rules", go=True, what=f"a {kind} is held up by none"),)
     looked = inspected or Inspected("any environment")
-    found = _answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups(), inspected=looked)
-    return (*found, _of_secrets(secrets)) if secrets else tuple(found)
+    found = tuple(_answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups(), inspected=looked))
+    return (*found, _of_secrets(secrets)) if secrets else found
 
 
 def _answers(
