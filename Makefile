@@ -34,7 +34,7 @@ docs-check: $(READY) ## every link in the documentation leads somewhere, every c
 	$(BIN)/pytest tests/test_documentation.py
 
 test-fast: $(READY) ## under a minute; needs neither Docker nor a server
-	$(BIN)/pytest -n auto --dist worksteal --hypothesis-profile=quick -m "not docker and not prefect and not browser and not processes and not scanners and not postgresql and not prometheus"
+	$(BIN)/pytest -n auto --dist worksteal --hypothesis-profile=quick -m "not docker and not prefect and not browser and not processes and not stories and not scanners and not postgresql and not prometheus"
 
 # Without an engine the tests still run, and say by name what they left out; GREENROOM_TEST_ALL=1 makes that a failure.
 test: $(READY) ## everything but what is exhaustive; says by name what it leaves out

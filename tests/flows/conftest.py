@@ -58,6 +58,14 @@ required = false
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # before the tests that nobody asked for are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the stage is a story, and none for the fast suite."""
+    for item in items:
+        if "stage" in getattr(item, "fixturenames", ()) and item.path.parent.name == "flows":
+            item.add_marker(pytest.mark.stories)
+
+
 @dataclass
 class Stage:
     """The house, its two platforms, and shortcuts that stories begin with."""
