@@ -16,9 +16,10 @@ class PrefectPages:
         page.set_default_timeout(60_000)
 
     def start(self, deployment: str, **parameters: str) -> None:
-        """From the list of deployments: Run, Custom run, the form, Submit; then the new run's page."""
+        """Searched for in the list of deployments: Run, Custom run, the form, Submit; then the new run's page."""
         page = self._page
         page.goto(f"{self._url}/deployments")
+        page.get_by_placeholder("Search deployments").fill(deployment)  # the list shows ten at a time
         page.get_by_role("link", name=deployment, exact=True).first.click()
         page.get_by_role("button", name="Run", exact=True).click()
         page.get_by_text("Custom run").click()
