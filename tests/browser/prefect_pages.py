@@ -20,6 +20,7 @@ class PrefectPages:
         page = self._page
         page.goto(f"{self._url}/deployments")
         page.get_by_placeholder("Search deployments").fill(deployment)  # the list shows ten at a time
+        expect(page.get_by_text("1 Deployment", exact=True)).to_be_visible()
         page.get_by_role("link", name=deployment, exact=True).first.click()
         page.get_by_role("button", name="Run", exact=True).click()
         page.get_by_text("Custom run").click()
