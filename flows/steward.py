@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # what acts imports Prefect, which takes seconds; the first l
 log = logging.getLogger("greenroom.steward")
 
 LOOK_SECONDS = 2.0
-TIDY_SECONDS, REQUESTS_SECONDS, NOTICES_SECONDS, RUNS_SECONDS = 30.0, 10.0, 5.0, 60.0
+TIDY_SECONDS, REQUESTS_SECONDS, NOTICES_SECONDS, RUNS_SECONDS, ALERTS_SECONDS = 30.0, 10.0, 5.0, 60.0, 10.0
 # How long an ending steward waits for the acts that are under way.
 LEAVING_SECONDS = 40.0
 
@@ -43,6 +43,7 @@ class Steward:
         # Names with a space: those of environments, which join them, have none.
         common = (
             Duty("open requests", self._close_requests, every=REQUESTS_SECONDS),
+            Duty("new alerts", self._put_alerts, every=ALERTS_SECONDS),
             Duty("waiting notices", self._send_notices, every=NOTICES_SECONDS),
             Duty("suspended runs", self._end_runs, every=RUNS_SECONDS),
         )
@@ -150,16 +151,22 @@ class Steward:
 
         return close_unanswered_requests(house)
 
+    def _put_alerts(self) -> Iterable[str]:
+        house = self._house()
+        from flows.alerts import put_alerts  # noqa: PLC0415
+
+        return put_alerts(house)
+
     def _send_notices(self) -> Iterator[str]:
         if not self._store.unsent_notices(limit=1):
             return
         house = self._house()
-        from flows.telling import send_notices  # noqa: PLC0415
+        from flows.telling import send_notices, within_reach  # noqa: PLC0415
 
         if sent := send_notices(house.store, house.notifier_for):
             yield f"{sent} sent"
-        if waiting := self._store.unsent_notices():
-            raise DeliveryError(f"{len(waiting)} cannot be sent yet.", next="look at the notifier; they wait in the journal.")
+        if waiting := sum(len(self._store.unsent_notices(environment=outbox)) for outbox in within_reach(self._store.outboxes())):
+            raise DeliveryError(f"{waiting} cannot be sent yet.", next="look at the notifier; they wait in the journal.")
 
     def _end_runs(self) -> Iterable[str]:
         """Prefect's server is asked only here."""
