@@ -38,7 +38,7 @@ from delivery.dsse import Keys, Signer
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings, TransientError
 from delivery.notices import environment_of
-from delivery.ports import JournalStore, MetricSource, Notifier, PersonalSignatures, Registry, Target
+from delivery.ports import JournalStore, MetricSource, Notifier, PersonalSignatures, Places, Registry, Target
 
 log = logging.getLogger("greenroom.assembly")
 
@@ -137,13 +137,15 @@ class House:
         registry: Registry | None = self._find((OciRegistry,), self.settings.registry)
         return registry
 
-    def notifier(self, environment: Environment) -> Notifier | None:
+    def notifier(self, environment: Environment, *, places: Places | None = None) -> Notifier | None:
+        """None where the environment names none. What it posts is remembered in the journal, or in `places`."""
         name = environment.environment.notifier
         if name is None:
             return None
         notifier = self._require((SlackNotifier, WebhookNotifier), name)
         if isinstance(notifier, SlackNotifier):
-            notifier.remember_in(self.store)
+            notifier = notifier.model_copy()  # others use the same block at the same time
+            notifier.remember_in(places or self.store)
         told: Notifier = notifier
         return told
 
