@@ -125,17 +125,16 @@ def journal_lost(environment: str, since: datetime, *, until: datetime | None = 
 
 @dataclass(frozen=True)
 class _Turn:
-    """Where a rollout turned back, and what it had found. `users`: some had been given to the release by then."""
+    """Where a rollout turned back, and what it had found. What it watches, and loads, has users by then."""
 
     at: datetime
     reason: str
     evidence: Evidence | None
     step: Step | None
-    users: bool
 
     @property
     def kind(self) -> AlertKind:
-        if not self.users or self.evidence is None or self.step is None:
+        if self.evidence is None or self.step is None:
             return AlertKind.DEPLOYMENT_FAILED
         match self.step.kind:
             case StepKind.WATCH:
@@ -164,10 +163,9 @@ class _Course:
 
 
 def _turn(progress: Progress, at: datetime, reason: str, event: Event) -> _Turn:
-    users = progress.has_moved_users
     if not isinstance(event, Finished):
-        return _Turn(at, reason, None, None, users)
-    return _Turn(at, reason, event.evidence, _step(progress, event.step), users)
+        return _Turn(at, reason, None, None)
+    return _Turn(at, reason, event.evidence, _step(progress, event.step))
 
 
 def _step(progress: Progress, name: str) -> Step:
