@@ -28,6 +28,23 @@ class Notices:
 
         self._database.write(write)
 
+    def put_together(self, *put_now: tuple[str, str, str | None]) -> bool:
+        """Puts all of these notices (key, text, link), all or nothing; False, and nothing is written, when the first one's key is known."""
+
+        def write(connection: Connection) -> bool:
+            if one(connection, select(notices.c.number).where(notices.c.key == put_now[0][0])):
+                return False
+            for key, text, link in put_now:
+                put(self._database, connection, key, text, link)
+            return True
+
+        return self._database.write(write)
+
+    def known_notices(self, keys: Sequence[str]) -> frozenset[str]:
+        """Which of these keys have a notice, sent or not."""
+        query = select(notices.c.key).where(notices.c.key.in_(keys))
+        return frozenset(row["key"] for row in self._database.read(lambda connection: all_rows(connection, query)))
+
     def unsent_notices(self, limit: int = 50, *, environment: str | None = None) -> Sequence[tuple[int, str, str, str | None]]:
         """Number, key, text, link; messages before the details in their threads, else the oldest first."""
         query = select(notices).where(notices.c.sent_at.is_(None))

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, RowMapping, insert, select
 from blocks.database import Database
 from blocks.documents import from_document, to_document
 from blocks.journal_leases import locked
-from blocks.journal_notices import put
-from blocks.journal_rows import one, plain, told
+from blocks.journal_rows import all_rows, one, plain, told
 from blocks.journal_tables import holds, verifications
 from delivery.verification import Deed, Finding, Hold, Verification
 
@@ -25,9 +24,15 @@ class Verifications:
         found = self._database.read(lambda connection: _last(connection, environment))
         return _verification_in(found) if found else None
 
-    def add_verification(self, verification: Verification, *, key: str, notice: tuple[str, str, str | None] | None) -> bool:
-        """Writes it with its notice (key, text, link), and with a hold when its deed is to go back, all or nothing, at the database's time.
-        False: somebody else has written that number, or a later one; theirs counts. Idempotent per key, which is the look's own.
+    def telling_verifications(self, environment: str, limit: int = 50) -> Sequence[Verification]:
+        """The newest of those that led to something, newest first."""
+        query = select(verifications).where(verifications.c.environment == environment, verifications.c.deed != Deed.NOTHING.value)
+        query = query.order_by(verifications.c.number.desc()).limit(limit)
+        return [_verification_in(row) for row in self._database.read(lambda connection: all_rows(connection, query))]
+
+    def add_verification(self, verification: Verification, *, key: str) -> bool:
+        """Writes it, and a hold with it when its deed is to go back, all or nothing, at the database's time. False: somebody else has
+        written that number, or a later one; theirs counts. Idempotent per key, which is the look's own.
         """
         environment = verification.environment
 
@@ -54,8 +59,6 @@ class Verifications:
             connection.execute(insert(verifications).values(row))
             if verification.deed is Deed.GO_BACK and _hold(connection, environment) is None:
                 _say(self._database, connection, environment, held=True, by=HOLDER, reason=verification.reason)
-            if notice:
-                put(self._database, connection, *notice)
             return True
 
         return self._database.write(write)

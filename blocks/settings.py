@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     `database_url` is the journal's (a SQLite file in `work_dir` when none is set); `repository` a Git URL or path ("" when none is set);
     `base_images` maps upstream references to local images; `registry` is the name of an `oci-registry` block; `blocks_file` is the local
     source of blocks; `keys_dir` has the public keys that environments trust; `builder` is this installation's name in provenance;
-    `extra_ca` is a certificate authority that image builds trust beside the usual ones; `advisories` is the file of the team's own.
+    `docs_url` is where the folder `docs` can be read ("": nowhere); `extra_ca` is a certificate authority that image builds trust
+    beside the usual ones; `advisories` is the file of the team's own.
     Housekeeping keeps the images of the newest `keep_releases` releases beside what is needed, the newest
     `keep_backups` backups of each environment, and files, remains and further backups for `keep_days`.
     """
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     lease_ttl_seconds: Annotated[float, Field(ge=1.0, le=3600.0, allow_inf_nan=False)] = 15.0
     registry: str = Field(default="default", min_length=1)
     ui_url: str = Field(default="http://127.0.0.1:4200", pattern=r"^https?://\S+$")
+    docs_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     application_file: str = Field(default="greenroom.toml", min_length=1)
     blocks_file: Path | None = None
     keys_dir: Path = Field(default_factory=lambda read: read["environments_dir"] / "keys")
@@ -73,10 +75,10 @@ class Settings(BaseSettings):
             raise ValueError("expected sqlite:///<path> or postgresql://user:password@host/database")
         return url
 
-    @field_validator("ui_url")
+    @field_validator("ui_url", "docs_url")
     @classmethod
     def _without_login(cls, url: str) -> str:
-        if why := why_not(url, secret=False):
+        if url and (why := why_not(url, secret=False)):
             raise ValueError(why.partition(", ")[2])
         return url
 

@@ -6,17 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from blocks.documents import to_document
-from blocks.settings import environment_names, settings
+from blocks.settings import Settings, environment_names, load_environment, settings
 from cli.journal import open_journal
 from cli.live import follow_rollout
 from cli.prefect import open_api
+from delivery.alerts import Alert
 from delivery.approval import Pending, PromotionRequest, decide
-from delivery.errors import InvalidSettings
+from delivery.errors import DeliveryError, InvalidSettings
 from delivery.journal import Progress, Started
 from delivery.ports import JournalStore
 from delivery.record import RolloutRecord
 from delivery.source import Semver
 from delivery.verification import Hold, Verification, newest_promotion, told
+from tasks.alerts import alerts_in
 
 RECENT = 5
 
@@ -60,6 +62,7 @@ class Stand:
     recent: tuple[RolloutRecord, ...]
     failing: Verification | None = None
     hold: Hold | None = None
+    alerts: tuple[Alert, ...] = ()
 
 
 def show_status(environment: str | None, *, as_json: bool, watch: bool) -> None:
@@ -72,7 +75,8 @@ def show_status(environment: str | None, *, as_json: bool, watch: bool) -> None:
             )
         now = store.now()
         link = open_api(current).link
-        stands = [standing_of(store, name, link=link) for name in known if environment in (None, name)]
+        watched = [name for name in environment_names(current.environments_dir) if _is_watched(name, current)]
+        stands = [standing_of(store, name, link=link, is_watched=name in watched) for name in known if environment in (None, name)]
         if as_json:
             print(json.dumps({"at": now.isoformat(), "environments": [to_document(stand) for stand in stands]}, ensure_ascii=False))
         else:
@@ -85,8 +89,16 @@ def show_status(environment: str | None, *, as_json: bool, watch: bool) -> None:
                 follow_rollout(store, rollout.rollout)
 
 
-def standing_of(store: JournalStore, environment: str, *, link: Callable[[str], str]) -> Stand:
-    """`link` turns a run's id into where people see it."""
+def _is_watched(environment: str, current: Settings) -> bool:
+    """What an unreadable file says is not known; nothing that alerted is then called over."""
+    try:
+        return load_environment(environment, current.environments_dir).verification.enabled
+    except DeliveryError:
+        return True
+
+
+def standing_of(store: JournalStore, environment: str, *, link: Callable[[str], str], is_watched: bool) -> Stand:
+    """`link` turns a run's id into where people see it; `is_watched`: canary verification looks there."""
     records = store.rollouts(environment=environment, limit=50)
     live, previous = store.live(environment), store.previous(environment)
     promotions = (record.promoted_at for record in records if record.promoted_at and live and record.release == live.id)
@@ -113,6 +125,7 @@ def standing_of(store: JournalStore, environment: str, *, link: Callable[[str], 
         recent=tuple(record for record in records if record.ended_at)[:RECENT],
         failing=_failing(store.last_verification(environment), records),
         hold=store.hold_on(environment),
+        alerts=tuple(alert for alert in alerts_in(store, environment, is_watched=is_watched) if alert.is_open),
     )
 
 
@@ -152,6 +165,7 @@ def lines_of(stand: Stand, now: datetime) -> Sequence[str]:
     else:
         since = f" since {age(now, stand.live_since)}" if stand.live_since else ""
         lines = [f"{stand.environment:<12} {stand.live}{since}" + (f", before it {stand.previous}" if stand.previous else "")]
+    lines += [f"  alert      {alert.line(now)} {alert.next[:1].upper()}{alert.next[1:]}" for alert in stand.alerts]
     if stand.failing:
         lines.append(f"  failing    {told(stand.failing.failing)} Looked {age(now, stand.failing.at)}.")
     if stand.hold:

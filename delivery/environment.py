@@ -9,6 +9,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Literal
 
+from delivery.alert_settings import AlertSettings
 from delivery.application import STRICT
 from delivery.backup import BackupSettings
 from delivery.canary import JudgePolicy
@@ -259,6 +260,7 @@ class Environment:
     image: ImagePolicy = field(default_factory=ImagePolicy)
     go: GoSettings = field(default_factory=GoSettings)
     inspection: InspectionSettings = field(default_factory=InspectionSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     trigger: tuple[Trigger, ...] = ()
     waiver: tuple[MigrationWaiver, ...] = ()
     secret_age: AgePolicy = field(default_factory=AgePolicy)
@@ -309,6 +311,7 @@ class Environment:
         found += self.provenance.problems()
         found += self.image.problems()
         found += self.go.problems()
+        found += self.alerts.problems()
         found += self.approval.problems()
         found += self.secret_age.problems(self.secrets)
         found += self.inspection.problems()

@@ -36,7 +36,8 @@ class Freeze:
 class GoSettings:
     """A release must have lived `soak_seconds` in the environment before; with `evidence` its signed chain must be whole; with
     `backup_hours` the newest backup that was tried must have come back, no longer ago than that; with `open_findings` the inspection of
-    the environment before must have left nothing of that severity, or worse, that no waiver excuses today; nothing goes in a `freeze`.
+    the environment before must have left nothing of that severity, or worse, that no waiver excuses today; with `quiet_hours` no critical
+    alert may have been open in the environment itself for that long; nothing goes in a `freeze`.
     Kinds in `not_for` are held up by none of these.
     """
 
@@ -46,6 +47,7 @@ class GoSettings:
     evidence: bool = False
     backup_hours: float = 0.0
     open_findings: Severity | None = None
+    quiet_hours: float = 0.0
     freeze: tuple[Freeze, ...] = ()
     not_for: tuple[Literal["hotfix"], ...] = ()
 
@@ -54,6 +56,8 @@ class GoSettings:
         found = [] if self.soak_seconds >= 0 else [f"go.soak_seconds: got {self.soak_seconds:g}, expected 0 or more"]
         if not self.backup_hours >= 0:
             found.append(f"go.backup_hours: got {self.backup_hours:g}, expected 0 or more")
+        if not self.quiet_hours >= 0:
+            found.append(f"go.quiet_hours: got {self.quiet_hours:g}, expected 0 or more")
         for number, freeze in enumerate(self.freeze, 1):
             try:
                 freeze.window  # noqa: B018  asked for its refusal
@@ -122,6 +126,14 @@ def answers(
     looked = inspected or Inspected("any environment")
     found = tuple(_answers(rules, now=now, soak=soak, broken=broken, backups=backups or Backups(), inspected=looked))
     return (*found, _of_secrets(secrets)) if secrets else found
+
+
+def of_alarms(rules: GoSettings, kind: str, alarms: tuple[str, ...]) -> tuple[Answer, ...]:
+    """One more answer, where the environment has quiet hours: `alarms` are its critical alerts within them, a sentence each."""
+    if not rules.quiet_hours or kind in rules.not_for:
+        return ()
+    silence = f"no critical alert for {rules.quiet_hours:g} h"
+    return (Answer("alerts", not alarms, f"expected {silence}: {'; '.join(alarms[:3])}" if alarms else silence),)
 
 
 def _answers(

@@ -15,6 +15,8 @@ from delivery.application import STRICT
 from delivery.errors import DeliveryError
 from delivery.plan import Plan, Step, StepKind
 
+CANCELLED = "the rollout was cancelled"  # the reason of a way back that a person wanted
+
 
 class Ending(StrEnum):
     """Every rollout ends as one of these four."""

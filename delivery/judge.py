@@ -15,7 +15,7 @@ from delivery.canary import FINAL, Compared, Context, Decision, JudgePolicy, Loo
 from delivery.errors import InvalidSettings
 from delivery.evidence import LARGEST_LOG, Capital, Pair, Slower, error_e_logs, not_worse_e_log, usual_shares
 from delivery.holds import LEAK_LOOKS, hold
-from delivery.verdict import Verdict, Weighed, sentence, what_is_missing
+from delivery.verdict import Verdict, Weighed, sentence, speaks_of_time, what_is_missing
 
 EARLIER_REQUESTS = 50  # what was known before the canary of a share of events is worth so many requests
 USUAL_ERRORS = 0.01
@@ -51,7 +51,7 @@ class Judge:
         decision, why = self._decision(state, look, weighed)
         state = replace(state, final=decision) if decision in FINAL else state
         told = sentence(state, weighed, self.context, decision, why)
-        return state, Verdict(decision, weighed.evidence, exp(min(state.shown, LARGEST_LOG)), told)
+        return state, Verdict(decision, weighed.evidence, exp(min(state.shown, LARGEST_LOG)), told, slow=speaks_of_time(state, weighed))
 
     # What a look adds to the state.
 

@@ -373,6 +373,14 @@ class JournalStore(Protocol):
         """The same key again replaces the text, which is then sent again; with `once` it changes nothing."""
         ...
 
+    def put_together(self, *put_now: tuple[str, str, str | None]) -> bool:
+        """Puts all of these notices (key, text, link), all or nothing; False, and nothing is written, when the first one's key is known."""
+        ...
+
+    def known_notices(self, keys: Sequence[str]) -> frozenset[str]:
+        """Which of these keys have a notice, sent or not."""
+        ...
+
     def unsent_notices(self, limit: int = 50, *, environment: str | None = None) -> Sequence[tuple[int, str, str, str | None]]: ...
     def mark_sent(self, notice: int) -> None: ...
     def outboxes(self) -> Sequence[str]:
@@ -392,9 +400,13 @@ class JournalStore(Protocol):
 
     # verifications and holds
     def last_verification(self, environment: str) -> Verification | None: ...
-    def add_verification(self, verification: Verification, *, key: str, notice: tuple[str, str, str | None] | None) -> bool:
-        """Writes it with its notice (key, text, link), and with a hold when its deed is to go back, all or nothing, at the database's time.
-        False: somebody else has written that number, or a later one; theirs counts. Idempotent per key, which is the look's own.
+    def telling_verifications(self, environment: str, limit: int = 50) -> Sequence[Verification]:
+        """The newest of those that led to something, newest first."""
+        ...
+
+    def add_verification(self, verification: Verification, *, key: str) -> bool:
+        """Writes it, and a hold with it when its deed is to go back, all or nothing, at the database's time. False: somebody else has
+        written that number, or a later one; theirs counts. Idempotent per key, which is the look's own.
         """
         ...
 

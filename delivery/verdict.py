@@ -19,7 +19,9 @@ ENDS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """`evidence` that green is worse, as odds against chance; `not_worse` that it is within every margin; both finite."""
+    """`evidence` that green is worse, as odds against chance; `not_worse` that it is within every margin; both finite. `slow`: the
+    strongest part of the evidence compares response times, else errors.
+    """
 
     __pydantic_config__ = STRICT
 
@@ -27,6 +29,7 @@ class Verdict:
     evidence: float
     not_worse: float
     reason: str
+    slow: bool = False
 
     @property
     def final(self) -> bool:
@@ -52,13 +55,18 @@ def sentence(state: State, weighed: Weighed, context: Context, decision: Decisio
     return "; ".join([*said, *([why] if why else []), ENDS[decision]])
 
 
+def speaks_of_time(state: State, weighed: Weighed) -> bool:
+    """Is the strongest part of the evidence about response times?"""
+    return state.errors.totals.timed and weighed.latency > max(weighed.errors, *weighed.groups.values(), 1.0)
+
+
 def _compared(state: State, weighed: Weighed, context: Context) -> list[str]:
     """What the strongest part of the evidence compares; nothing strong speaks of the errors of all."""
     odds = f"evidence {_odds(weighed.evidence)}"
     totals, where = state.errors.totals, ""
     loudest = max(weighed.groups, key=weighed.groups.__getitem__, default=None)
     loud = 0.0 if loudest is None else weighed.groups[loudest]
-    if weighed.latency > max(weighed.errors, loud, 1.0) and totals.timed:
+    if speaks_of_time(state, weighed):
         _, bound, green, blue = max(state.slower(context.bounds))
         time = f"{1000 * bound:g} ms" if bound < 1 else f"{bound:g} s"
         return [f"{percent(green)} of green's answers take longer than {time}, {percent(blue)} of blue's", _requests(totals.requests), odds]

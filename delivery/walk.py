@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from delivery.errors import DeliveryError, LeftOpen, StaleFence, TransientError
-from delivery.journal import Closed, Evidence, Journal, Progress
+from delivery.journal import CANCELLED, Closed, Evidence, Journal, Progress
 from delivery.plan import Step
 
 log = logging.getLogger("greenroom.walk")
@@ -35,7 +35,7 @@ def walk(journal: Journal, act: Act, stop: Stop, *, lost: Stop, leave: Callable[
         if lost.is_set():
             raise StaleFence("The lease on the environment was lost.", next="look at `greenroom status`: another holder goes on.")
         if stop.is_set() and journal.progress.is_turnable and not journal.progress.turned_back:
-            journal.turn_back("the rollout was cancelled")
+            journal.turn_back(CANCELLED)
             continue
         if leave(journal.progress):
             raise LeftOpen(f"The rollout was left before {step.name}.", next="nothing: whoever looks after abandoned rollouts ends it.")

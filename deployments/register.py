@@ -1,6 +1,7 @@
 """`python -m deployments.register`: makes a Prefect server know Greenroom. Run it again after any change; it changes what differs.
 
-Block types and the blocks of the local file, the work pool, every deployment of `prefect.yaml`, and closed parameter schemas.
+Block types and the blocks of the local file, the work pool, every deployment of `prefect.yaml`, closed parameter schemas, and what alerts
+set off.
 """
 
 import os
@@ -21,6 +22,7 @@ from prefect.settings import PREFECT_API_URL
 from blocks.local import BLOCK_TYPES, local_blocks, slug_of
 from blocks.settings import settings
 from delivery.errors import DeliveryError, InvalidSettings
+from deployments.automations import save_automations
 
 HOME = Path(__file__).resolve().parents[1]
 FILE = HOME / "prefect.yaml"
@@ -50,6 +52,7 @@ def register() -> list[str]:
             done = [save_blocks(blocks), make_pool(client)]
             done.append(deploy())
             done.append(close_schemas(client))
+            done.append(save_automations(client))
     except httpx.HTTPError as broken:
         raise DeliveryError(
             f"The Prefect server at {PREFECT_API_URL.value()} did not answer ({type(broken).__name__}).",

@@ -23,6 +23,7 @@ from blocks.keyless import KeylessSigning
 from blocks.local import local_blocks, slug_of
 from blocks.metrics import TraefikMetrics, WithGauges
 from blocks.notifier import SlackNotifier
+from blocks.prefect_events import PrefectEvents
 from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
 from blocks.replica_metrics import ReplicaMetrics
@@ -32,10 +33,12 @@ from blocks.signing import KeyFolder, SigningKey
 from blocks.ssh import SshSignatures
 from blocks.targets import TARGETS
 from blocks.webhook import WebhookNotifier
+from delivery.alert_news import EVENTS
 from delivery.dsse import Keys, Signer
 from delivery.environment import Environment
 from delivery.errors import InvalidSettings, TransientError
-from delivery.ports import JournalStore, MetricSource, Notifier, PersonalSignatures, Registry, Target
+from delivery.notices import environment_of
+from delivery.ports import JournalStore, MetricSource, Notifier, PersonalSignatures, Places, Registry, Target
 
 log = logging.getLogger("greenroom.assembly")
 
@@ -134,20 +137,24 @@ class House:
         registry: Registry | None = self._find((OciRegistry,), self.settings.registry)
         return registry
 
-    def notifier(self, environment: Environment) -> Notifier | None:
+    def notifier(self, environment: Environment, *, places: Places | None = None) -> Notifier | None:
+        """None where the environment names none. What it posts is remembered in the journal, or in `places`."""
         name = environment.environment.notifier
         if name is None:
             return None
         notifier = self._require((SlackNotifier, WebhookNotifier), name)
         if isinstance(notifier, SlackNotifier):
-            notifier.remember_in(self.store)
+            notifier = notifier.model_copy()  # others use the same block at the same time
+            notifier.remember_in(places or self.store)
         told: Notifier = notifier
         return told
 
     def notifier_for(self, notice_key: str) -> Notifier | None:
-        """The notifier of the environment that a notice is about; its key begins with the environment's name."""
+        """The notifier of the environment that a notice is about: its key begins with the environment's name, or with the events'."""
+        if environment_of(notice_key) == EVENTS:
+            return PrefectEvents()
         try:
-            return self.notifier(self.environment(notice_key.partition("/")[0]))
+            return self.notifier(self.environment(environment_of(notice_key)))
         except InvalidSettings as missing:
             log.warning("Notice %s is only logged: %s", notice_key, missing)
             return None

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 
 from delivery.errors import DeliveryError
 
@@ -43,7 +44,8 @@ class Duty:
             self._look_whether_wedged()
         elif self._clock() >= self._due or (urgent and not self.failures):
             self._began, self._is_called_wedged = self._clock(), False
-            self._thread = threading.Thread(target=self.do, name=f"steward {self.name}", daemon=True)
+            # In the caller's context, which may say which Prefect server it is.
+            self._thread = threading.Thread(target=copy_context().run, args=(self.do,), name=f"steward {self.name}", daemon=True)
             self._thread.start()
 
     def wait(self, seconds: float | None = None) -> bool:

@@ -1,14 +1,17 @@
 """An environment's go/no-go rules, asked about one request: when people are asked, and just before the first act."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from delivery.alerts import critical_within
 from delivery.approval import PromotionRequest
-from delivery.go import Answer, Backups, Inspected, Soak, answers
+from delivery.environment import Environment
+from delivery.go import Answer, Backups, Inspected, Soak, answers, of_alarms
 from delivery.journal import Progress
 from delivery.plan import StepKind
 from delivery.scan import Severity
 from delivery.secret_age import ages_of
 from delivery.way_back import evidence_of
+from flows.alerts import alerts_there
 from flows.assembly import House
 from flows.trust import policy_of
 from tasks.backup import backups_of
@@ -30,7 +33,9 @@ def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
     now, before = house.store.now(), environment.environment.after
     inspected = _inspected(house, before, plan.release.id, environment.go.open_findings, now) if before else None
     secrets = ages_of(environment.secrets, environment.secret_age, today=now.date())
-    return answers(environment.go, plan.kind, now=now, soak=soak, broken=broken, backups=backups, inspected=inspected, secrets=secrets)
+    alarms = _alarms(house, environment, now) if environment.go.quiet_hours else ()
+    given = answers(environment.go, plan.kind, now=now, soak=soak, broken=broken, backups=backups, inspected=inspected, secrets=secrets)
+    return (*given, *of_alarms(environment.go, plan.kind, alarms))
 
 
 def _inspected(house: House, before: str, release: str, severity: Severity | None, now: datetime) -> Inspected | None:
@@ -44,6 +49,11 @@ def _inspected(house: House, before: str, release: str, severity: Severity | Non
         if evidence is not None and (result := result_of(evidence)) is not None:
             return Inspected(before, gate.decide(result.name, result.scan, fails_at=severity))
     return Inspected(before)
+
+
+def _alarms(house: House, environment: Environment, now: datetime) -> tuple[str, ...]:
+    found = critical_within(alerts_there(house, environment), timedelta(hours=environment.go.quiet_hours), now=now)
+    return tuple(one.line(now) for one in sorted(found, key=lambda one: not one.is_open))
 
 
 def _backups(house: House, environment: str) -> Backups:

@@ -18,6 +18,7 @@ from delivery.errors import DeliveryError
 from delivery.notices import URGENT
 from delivery.ports import Mendable
 from delivery.record import Lease
+from flows.alerts import put_alerts
 from flows.assembly import House, holder, open_house
 from flows.messages import in_one_message
 from flows.promote import notice_key
@@ -43,6 +44,7 @@ def recover() -> str:
             *tidy_up_everywhere(house),
             *close_unanswered_requests(house),
         ]
+        done += put_alerts(house)
         send_notices(house.store, house.notifier_for)
         done += end_runs_that_wait_in_vain(house)
         return " ".join(done) or "There was nothing to do."

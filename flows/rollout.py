@@ -19,6 +19,7 @@ from delivery.notices import PASSING
 from delivery.plan import Plan, StepKind
 from delivery.record import RolloutRecord
 from delivery.walk import to_the_end
+from flows.alerts import tell_alerts
 from flows.assembly import House, holder
 from flows.cancelling import stopped_when_cancelled
 from flows.migrations import known_of_way_back
@@ -324,6 +325,7 @@ class _News:
         self._notices.put(self._key, message, self._link)
         self._telling.soon("the steps", lambda: self._notices.put(f"{self._key}#{self._rollout}-steps", self._steps(), None))
         self._telling.at_once("the report's page", self._keep_page)
+        self._telling.soon("alerts", lambda: tell_alerts(self._house, self._plan.environment.name))
         self._telling.soon("the report", self._report)
 
     def _steps(self) -> str:

@@ -17,6 +17,7 @@ from blocks.settings import Settings, environment_names
 from delivery.errors import DeliveryError, TransientError
 from flows.duty import Duty, pause_after
 from flows.heartbeat import beat
+from flows.outage import Outage, machine_clock
 
 if TYPE_CHECKING:  # what acts imports Prefect, which takes seconds; the first look does not wait for it
     from flows.assembly import Blocks, House
@@ -24,7 +25,8 @@ if TYPE_CHECKING:  # what acts imports Prefect, which takes seconds; the first l
 log = logging.getLogger("greenroom.steward")
 
 LOOK_SECONDS = 2.0
-TIDY_SECONDS, REQUESTS_SECONDS, NOTICES_SECONDS, RUNS_SECONDS = 30.0, 10.0, 5.0, 60.0
+TIDY_SECONDS, REQUESTS_SECONDS, NOTICES_SECONDS, RUNS_SECONDS, ALERTS_SECONDS = 30.0, 10.0, 5.0, 60.0, 10.0
+LOST_JOURNAL = "the lost journal"
 # How long an ending steward waits for the acts that are under way.
 LEAVING_SECONDS = 40.0
 
@@ -37,12 +39,15 @@ class Steward:
         self._stop = stop
         self._blocks = blocks or _LocalFile(installation)
         self._store = SqlJournal(installation.database_url)
+        self._outage = Outage(installation)
         self._opening = threading.Lock()
         self._is_migrated = False
         self._can_beat = True
         # Names with a space: those of environments, which join them, have none.
         common = (
             Duty("open requests", self._close_requests, every=REQUESTS_SECONDS),
+            Duty("new alerts", self._put_alerts, every=ALERTS_SECONDS),
+            Duty(LOST_JOURNAL, self._tell_of_outage, every=ALERTS_SECONDS),
             Duty("waiting notices", self._send_notices, every=NOTICES_SECONDS),
             Duty("suspended runs", self._end_runs, every=RUNS_SECONDS),
         )
@@ -78,10 +83,14 @@ class Steward:
 
     def _look(self) -> None:
         """One read of the journal while nothing is under way; what is due, and what was abandoned, is begun."""
-        if not self._is_migrated:
-            self._store.migrate()
-            self._is_migrated = True
-        abandoned = self._abandoned()
+        try:
+            if not self._is_migrated:
+                self._store.migrate()
+                self._is_migrated = True
+            abandoned = self._abandoned()
+        except DeliveryError:
+            self._notice_outage()
+            raise
         self._show_that_it_lives()
         for name in (*environment_names(self._installation.environments_dir), *abandoned):
             if name not in self._duties:
@@ -98,6 +107,13 @@ class Steward:
             return under_way
         now = self._store.now()
         return under_way - {lease.environment for lease in self._store.leases() if lease.expires_at > now}
+
+    def _notice_outage(self) -> None:
+        try:
+            self._outage.begin(machine_clock())
+        except OSError as broken:
+            log.debug("nothing can be noted in %s (%s)", self._installation.work_dir, type(broken).__name__)
+        self._duties[LOST_JOURNAL].look(urgent=False)
 
     def _show_that_it_lives(self) -> None:
         try:
@@ -150,16 +166,35 @@ class Steward:
 
         return close_unanswered_requests(house)
 
+    def _put_alerts(self) -> Iterable[str]:
+        house = self._house()
+        from flows.alerts import put_alerts  # noqa: PLC0415
+
+        return put_alerts(house)
+
+    def _tell_of_outage(self) -> Iterable[str]:
+        """While the journal is away people are told without it; once it is back, through it."""
+        if self._outage.since is None:
+            return ()
+        house = self._house()
+        from flows.alerts import tell_journal_back, tell_journal_lost  # noqa: PLC0415
+
+        try:
+            self._store.now()
+        except DeliveryError:
+            return tell_journal_lost(house, self._outage, now=machine_clock())
+        return tell_journal_back(house, self._outage)
+
     def _send_notices(self) -> Iterator[str]:
         if not self._store.unsent_notices(limit=1):
             return
         house = self._house()
-        from flows.telling import send_notices  # noqa: PLC0415
+        from flows.telling import send_notices, within_reach  # noqa: PLC0415
 
         if sent := send_notices(house.store, house.notifier_for):
             yield f"{sent} sent"
-        if waiting := self._store.unsent_notices():
-            raise DeliveryError(f"{len(waiting)} cannot be sent yet.", next="look at the notifier; they wait in the journal.")
+        if waiting := sum(len(self._store.unsent_notices(environment=outbox)) for outbox in within_reach(self._store.outboxes())):
+            raise DeliveryError(f"{waiting} cannot be sent yet.", next="look at the notifier; they wait in the journal.")
 
     def _end_runs(self) -> Iterable[str]:
         """Prefect's server is asked only here."""

@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -19,6 +19,8 @@ from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.context import FlowRunContext
 
+from blocks.prefect_events import is_prefect_named
+from delivery.alert_news import EVENTS
 from delivery.errors import DeliveryError, TryLater, Undeliverable
 from delivery.ports import JournalStore, Notifier
 from delivery.redaction import redacted, redacted_within
@@ -108,7 +110,14 @@ def send_notices(store: JournalStore, notifier: Callable[[str], Notifier | None]
 
     One sender at a time per environment, so that no message is posted by two; an environment's dead Slack holds up no other's.
     """
-    return sum(_empty(store, environment, notifier) for environment in store.outboxes())
+    return sum(_empty(store, outbox, notifier) for outbox in within_reach(store.outboxes()))
+
+
+def within_reach(outboxes: Iterable[str]) -> tuple[str, ...]:
+    """Those that this process can empty. What Prefect is told comes last: a dead server then costs people nothing."""
+    found = tuple(outboxes)
+    people = tuple(one for one in found if one != EVENTS)
+    return (*people, EVENTS) if EVENTS in found and is_prefect_named() else people
 
 
 def _empty(store: JournalStore, environment: str, notifier: Callable[[str], Notifier | None]) -> int:

@@ -1,6 +1,5 @@
 """What users reach is asked on a schedule: a person is told of what fails again and again, and by policy the release before comes back."""
 
-from datetime import datetime
 from uuid import uuid4
 
 from prefect import flow
@@ -26,6 +25,7 @@ from delivery.verification import (
     obstacle_to_going_back,
     under_way,
 )
+from flows.alerts import put_alerts
 from flows.assembly import House, open_house
 from flows.messages import in_one_message
 from flows.parameters import AskNow, EnvironmentName
@@ -65,6 +65,7 @@ def verify(house: House, environment: str | None, *, telling: Telling, even_if_n
         except DeliveryError as error:
             log.warning("%s: %s", name, error)
             broken.append(error)
+    put_alerts(house, environment)
     send_notices(house.store, house.notifier_for)
     if len(broken) == 1 and not said:
         raise broken[0]
@@ -100,10 +101,10 @@ def verify_one(house: House, environment: Environment, *, telling: Telling, even
         release=release.id,
         findings=verdict.findings,
         deed=verdict.deed,
-        reason=verdict.reason,
+        reason=_reason(environment, verdict),
         alerted=verdict.alerted,
     )
-    if not store.add_verification(row, key=str(uuid4()), notice=_notice(house, environment, row, verdict)):
+    if not store.add_verification(row, key=str(uuid4())):
         return f"{environment.title} is verified by somebody else at this moment."
     _show(telling, environment, row, verdict)
     return _follow(house, environment, promotion, row, telling=telling)
@@ -152,40 +153,19 @@ def require_still_the_same(house: House, environment: Environment, promotion: Ro
         raise NotApproved(f"{environment.title} is unchanged. It does not go back by itself: {obstacle}.", next="look at it yourself.")
 
 
-def _notice(house: House, environment: Environment, row: Verification, verdict: Verdict) -> tuple[str, str, str | None] | None:
-    """One message per deed and beginning of the failing; the same key again would update it."""
-    run = this_run()
-    link = house.run_link(str(run)) if run else None
-    tag = row.release.rpartition("-")[0]
-    match row.deed:
-        case Deed.NOTHING:
-            return None
-        case Deed.ALERT:
-            what = _what_comes(environment, row, verdict.obstacle)
-            text = f"{environment.title} fails under {tag}: {row.reason} {what}"
-        case Deed.GO_BACK:
-            text = (
-                f"{environment.title} fails under {tag} and goes back to the release before: {row.reason} Promotions to it are held until "
-                f"a person looks: `greenroom unhold {environment.name}`."
-            )
-        case Deed.WELL_AGAIN:
-            text = f"{environment.title} is well again: every endpoint answers as it should under {tag}."
-    return f"{environment.name}/verification-{row.deed.value.replace(' ', '-')}-{_since(row):%Y%m%dT%H%M%S}-{row.rollout}", text, link
+def _reason(environment: Environment, verdict: Verdict) -> str:
+    """Whoever is told that something fails is told what comes of it."""
+    return f"{verdict.reason} {_what_comes(environment, verdict)}" if verdict.deed is Deed.ALERT else verdict.reason
 
 
-def _what_comes(environment: Environment, row: Verification, obstacle: str | None) -> str:
+def _what_comes(environment: Environment, verdict: Verdict) -> str:
     policy = environment.verification
     if policy.on_failure == "alert":
-        return f"It stays as it is; to go back: `greenroom rollback {environment.name}`."
-    if obstacle:
-        return f"It does not go back by itself: {obstacle}."
-    left = policy.rollback_after - row.failing[0].failures
+        return "It stays as it is."
+    if verdict.obstacle:
+        return f"It does not go back by itself: {verdict.obstacle}."
+    left = policy.rollback_after - max(one.failures for one in verdict.findings)
     return f"It goes back by itself if that happens {left} more time{'s' if left > 1 else ''} in a row."
-
-
-def _since(row: Verification) -> datetime:
-    """The beginning of what has failed longest, else the moment of the look."""
-    return min((one.since for one in row.failing if one.since), default=row.at)
 
 
 def _show(telling: Telling, environment: Environment, row: Verification, verdict: Verdict) -> None:
@@ -193,7 +173,7 @@ def _show(telling: Telling, environment: Environment, row: Verification, verdict
     if (run := this_run()) is None:
         return
     key = f"{environment.name}-verification"
-    markdown = verification_markdown(environment, row, obstacle=verdict.obstacle)
+    markdown = verification_markdown(environment, row, obstacle=None if row.deed is Deed.ALERT else verdict.obstacle)
 
     def refresh() -> None:
         with get_client(sync_client=True) as client:

@@ -10,13 +10,14 @@ from typing import Protocol
 
 from delivery.calibration import Calibration
 from delivery.downgrade import Known
+from delivery.journal import CANCELLED as CANCELLED_SENTENCE
 from delivery.journal import Evidence
 from delivery.plan import Plan, Step
 from delivery.ports import MetricSource, Target, Token
 
 log = logging.getLogger("greenroom.rollout")
 
-CANCELLED = Evidence(well=False, summary="the rollout was cancelled")
+CANCELLED = Evidence(well=False, summary=CANCELLED_SENTENCE)
 
 
 class Clock(Protocol):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from delivery.alerts import CAUSE
 from delivery.canary import Decision
 from delivery.environment import WatchSettings
 from delivery.errors import DeliveryError, TransientError
@@ -19,71 +20,15 @@ from delivery.triggers import Firing, Metric, Sample, Trigger, breach_since
 from delivery.verdict import Verdict
 from tasks.judging import FACTS, Judging
 from tasks.scene import CANCELLED, Scene
+from tasks.traffic import Facts, Traffic
 
 log = logging.getLogger("greenroom.watch")
 
 SICK_LOOKS = 3  # in a row: one slow answer of a health page is no reason to send everybody back
 KEPT_LOOKS = 200
 
-Facts = Mapping[str, object]
 # What a limit is set on: the metric, and its own name again or that of a gauge.
 Limit = tuple[Metric, str]
-
-
-@dataclass
-class Traffic:
-    """What one release's counters grew by, look by look, within the window and since the watch began."""
-
-    window_seconds: float
-    minimum_requests: int
-    total: Counters = field(default_factory=Counters)
-    _previous: Counters | None = None
-    _grown: deque[tuple[float, Counters]] = field(default_factory=deque)
-
-    def see(self, at: float, counters: Counters | None) -> None:
-        """Takes one scrape in; None is one that failed. The first one known is what growth is counted from."""
-        if counters is not None:
-            if self._previous is not None:
-                growth = counters.since(self._previous)
-                self._grown.append((at, growth))
-                self.total = Counters.sum((self.total, growth))
-            self._previous = counters
-        while self._grown and self._grown[0][0] <= at - self.window_seconds:
-            self._grown.popleft()
-
-    @property
-    def window(self) -> Counters | None:
-        """The growth over the last window; None when nothing was scraped in it."""
-        return Counters.sum(growth for _, growth in self._grown) if self._grown else None
-
-    @property
-    def error_rate(self) -> float | None:
-        """Server errors per request over the window; None with fewer requests than the minimum."""
-        window = self.window
-        if window is None or window.requests < self.minimum_requests:
-            return None
-        return window.errors / window.requests if window.requests else 0.0
-
-    @property
-    def p95_ms(self) -> float | None:
-        """The 95th percentile of the response time over the window; None with fewer requests than the minimum."""
-        window = self.window
-        return window.quantile_ms(0.95) if window is not None and window.requests >= self.minimum_requests else None
-
-    def sentence(self) -> str:
-        window = self.window
-        if window is None:
-            return "unknown"
-        share = f"{100 * window.errors / window.requests:.3g} % errors of " if window.requests else ""
-        return f"{share}{window.requests:,.0f} requests"
-
-    def facts(self) -> Facts:
-        p95 = self.total.quantile_ms(0.95)
-        return {
-            "requests": round(self.total.requests),
-            "errors": round(self.total.errors),
-            "p95_ms": None if p95 is None else round(p95, 1),
-        }
 
 
 @dataclass(frozen=True)
@@ -162,6 +107,17 @@ class Watching:
         """What is wrong with green when several looks in a row found it sick."""
         report = self.latest.report if self.latest else None
         return report.sentence() if report is not None and not report.well and self._sick_looks >= SICK_LOOKS else None
+
+    def cause(self) -> str:
+        """What green is sent back for, in one word that `delivery.alerts` understands; asked in the order of `_verdict`."""
+        if firing := self.firing():
+            return firing.trigger.metric
+        if self.sickness():
+            report = self.latest.report if self.latest else None
+            return "database_lost" if report and _database_lost(report) else "health"
+        if self.verdict is not None and self.verdict.decision is Decision.ROLLBACK:
+            return "slow" if self.verdict.slow else "errors"
+        return "doubt"
 
     def log_lines(self) -> tuple[str, ...]:
         return tuple(line for _, lines in self._matches for line in lines)
@@ -266,7 +222,8 @@ def watch(step: Step, scene: Scene) -> Evidence:
             well, reason = verdict
             told = f"; {watching.verdict.reason}" if well and watching.verdict else ""
             summary = f"{release} is well at {share} % ({seen}){told}" if well else f"{reason} at {share} % ({seen})"
-            return Evidence(well=well, summary=summary, facts={"percent": share, "seconds": round(passed, 1), **watching.facts()})
+            cause = {} if well else {CAUSE: watching.cause()}
+            return Evidence(well=well, summary=summary, facts={"percent": share, "seconds": round(passed, 1), **cause, **watching.facts()})
         if clock.wait(settings.interval_seconds, scene.stop):
             return CANCELLED
 

@@ -129,7 +129,7 @@ class MemoryJournal:
     def last_verification(self, environment: str) -> Verification | None:
         return self._verifications.get(environment)
 
-    def add_verification(self, verification: Verification, *, key: str, notice: tuple[str, str, str | None] | None) -> bool:  # noqa: ARG002
+    def add_verification(self, verification: Verification, *, key: str) -> bool:  # noqa: ARG002
         with self._lock:
             last = self._verifications.get(verification.environment)
             if verification.number != (last.number if last else 0) + 1:
@@ -138,8 +138,6 @@ class MemoryJournal:
             if verification.deed is Deed.GO_BACK:
                 hold = Hold(verification.environment, self.now(), held=True, by="canary-verification", reason=verification.reason)
                 self._holds.setdefault(verification.environment, hold)
-            if notice:
-                self.notices[notice[0]] = notice[1]
             return True
 
     def hold_on(self, environment: str) -> Hold | None:

@@ -745,9 +745,24 @@ def test_one_key_put_at_once_from_several_places_is_one_notice(journal: SqlJourn
     assert len(journal.unsent_notices()) == 1
 
 
-# verifications and holds
+def test_notices_that_belong_together_are_put_once_or_not_at_all(journal: SqlJournal) -> None:
+    assert journal.put_together(("events/a", "it began", None), ("production/a", "It began.", "https://run"))
+    assert not journal.put_together(("events/a", "again", None), ("production/b", "Again.", None))
+    assert [notice[1:] for notice in journal.unsent_notices()] == [
+        ("events/a", "it began", None),
+        ("production/a", "It began.", "https://run"),
+    ]
+    assert journal.known_notices(["events/a", "production/b"]) == {"events/a"}
+    assert journal.known_notices([]) == frozenset()
 
-NOTICE = ("production/verification-alert", "Production fails.", None)
+
+def test_of_many_who_put_the_same_at_once_one_does(journal: SqlJournal) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda number: journal.put_together(("events/a", str(number), None)), range(6)))
+    assert sorted(done) == [False] * 5 + [True]
+
+
+# verifications and holds
 
 
 def a_look(rollout: str, number: int = 1, *, deed: Deed = Deed.NOTHING, environment: str = "production") -> Verification:
@@ -760,29 +775,37 @@ def test_a_verification_comes_back_as_it_was_written_at_the_databases_time(journ
     rollout, _ = released(journal, "1.1.0")
     before = journal.now()
     assert journal.last_verification("production") is None
-    assert journal.add_verification(a_look(rollout), key="a", notice=NOTICE)
+    assert journal.add_verification(a_look(rollout), key="a")
     last = journal.last_verification("production")
     assert last
     assert before <= last.at <= journal.now()
     assert last.findings[0].detail == "it answered 503 \0 “é”."
     assert replace(last, at=a_look(rollout).at) == a_look(rollout)
-    assert [notice[1:] for notice in journal.unsent_notices()] == [NOTICE]
     assert journal.last_verification("staging") is None
 
 
-def test_a_number_that_somebody_else_has_written_is_refused_with_its_notice(journal: SqlJournal) -> None:
+def test_a_number_that_somebody_else_has_written_is_refused_with_its_hold(journal: SqlJournal) -> None:
     rollout, _ = released(journal, "1.1.0")
-    assert journal.add_verification(a_look(rollout), key="a", notice=None)
-    assert not journal.add_verification(a_look(rollout, deed=Deed.GO_BACK), key="b", notice=NOTICE)
-    assert not journal.add_verification(a_look(rollout, 3), key="c", notice=NOTICE)
-    assert (journal.unsent_notices(), journal.hold_on("production")) == ([], None)
-    assert journal.add_verification(a_look(rollout, 2), key="d", notice=None)
+    assert journal.add_verification(a_look(rollout), key="a")
+    assert not journal.add_verification(a_look(rollout, deed=Deed.GO_BACK), key="b")
+    assert not journal.add_verification(a_look(rollout, 3), key="c")
+    assert journal.hold_on("production") is None
+    assert journal.add_verification(a_look(rollout, 2), key="d")
+
+
+def test_the_looks_that_led_to_something_are_read_newest_first(journal: SqlJournal) -> None:
+    rollout, _ = released(journal, "1.1.0")
+    for number, deed in enumerate((Deed.NOTHING, Deed.ALERT, Deed.NOTHING, Deed.WELL_AGAIN), 1):
+        journal.add_verification(a_look(rollout, number, deed=deed), key=str(number))
+    assert [look.number for look in journal.telling_verifications("production")] == [4, 2]
+    assert [look.number for look in journal.telling_verifications("production", limit=1)] == [4]
+    assert journal.telling_verifications("staging") == []
 
 
 def test_a_verification_that_is_written_again_is_one_row(journal: SqlJournal) -> None:
     rollout, _ = released(journal, "1.1.0")
     for _ in range(2):
-        assert journal.add_verification(a_look(rollout), key="a", notice=None)
+        assert journal.add_verification(a_look(rollout), key="a")
     last = journal.last_verification("production")
     assert last
     assert last.number == 1
@@ -791,16 +814,16 @@ def test_a_verification_that_is_written_again_is_one_row(journal: SqlJournal) ->
 def test_of_many_looks_at_once_one_is_written(journal: SqlJournal) -> None:
     rollout, _ = released(journal, "1.1.0")
     with ThreadPoolExecutor(6) as pool:
-        written = list(pool.map(lambda key: journal.add_verification(a_look(rollout), key=str(key), notice=None), range(6)))
+        written = list(pool.map(lambda key: journal.add_verification(a_look(rollout), key=str(key)), range(6)))
     assert sorted(written) == [False] * 5 + [True]
 
 
 def test_going_back_holds_promotions_to_that_environment_until_a_person_says_so(journal: SqlJournal) -> None:
     rollout, _ = released(journal, "1.1.0")
-    journal.add_verification(a_look(rollout, deed=Deed.ALERT), key="a", notice=None)
+    journal.add_verification(a_look(rollout, deed=Deed.ALERT), key="a")
     assert journal.hold_on("production") is None
     for number in (2, 3):  # a way back that could not begin is written again
-        journal.add_verification(a_look(rollout, number, deed=Deed.GO_BACK), key=f"b{number}", notice=None)
+        journal.add_verification(a_look(rollout, number, deed=Deed.GO_BACK), key=f"b{number}")
     hold = journal.hold_on("production")
     assert hold
     assert (hold.held, hold.by, hold.reason) == (True, "canary-verification", "GET /health: 503.")
@@ -812,7 +835,7 @@ def test_going_back_holds_promotions_to_that_environment_until_a_person_says_so(
 
 def test_who_held_and_who_let_go_on_is_kept(journal: SqlJournal) -> None:
     rollout, _ = released(journal, "1.1.0")
-    journal.add_verification(a_look(rollout, deed=Deed.GO_BACK), key="a", notice=None)
+    journal.add_verification(a_look(rollout, deed=Deed.GO_BACK), key="a")
     journal.let_go_on("production", by="Bea", reason="1.2.0 mends it")
     with journal._database.engine.connect() as connection:
         rows = connection.execute(text("SELECT held, by, reason FROM holds ORDER BY number")).all()
@@ -829,7 +852,7 @@ def test_a_journal_of_the_first_tables_gets_the_new_ones_and_keeps_what_it_knows
         command.upgrade(config, "first_tables")
     rollout, _ = released(journal, "1.1.0")
     journal.migrate()
-    assert journal.add_verification(a_look(rollout), key="a", notice=None)
+    assert journal.add_verification(a_look(rollout), key="a")
     journal.verify_chain(rollout)
     journal.close()
 

@@ -170,7 +170,7 @@ def looked(store: SqlJournal, *, deed: Deed, failures: int) -> None:
     last = store.last_verification("production")
     number = (last.number if last else 0) + 1
     look = Verification("production", number, store.now(), promotion.id, promotion.release, (finding,), deed, "503.", alerted=True)
-    assert store.add_verification(look, key=str(number), notice=None)
+    assert store.add_verification(look, key=str(number))
 
 
 def test_a_verification_that_fails_is_one_line_until_it_is_well(store: SqlJournal, capsys: pytest.CaptureFixture[str]):
@@ -180,6 +180,29 @@ def test_a_verification_that_fails_is_one_line_until_it_is_well(store: SqlJourna
     assert stand(capsys, "production")["failing"]["findings"][0]["failures"] == 4
     looked(store, deed=Deed.WELL_AGAIN, failures=0)
     assert "failing" not in shown(capsys, "-e", "production")
+
+
+def test_an_alert_that_is_open_is_one_line_until_it_is_over(store: SqlJournal, capsys: pytest.CaptureFixture[str]):
+    rolled_out(store, "1.0.0")
+    rolled_out(store, "1.1.0", sick_at="check")
+    [line] = [line for line in shown(capsys, "-e", "production").splitlines() if line.startswith("  alert ")]
+    assert line.startswith("  alert      warning, deployment-failed for 0 min: Production does not get v1.1.0: error rate 8.1 %")
+    assert line.endswith("Mend what `greenroom report production-2` shows, and release again.")
+    assert [alert["kind"] for alert in stand(capsys, "production")["alerts"]] == ["deployment-failed"]
+    assert stand(capsys, "staging")["alerts"] == []
+    rolled_out(store, "1.2.0")
+    assert stand(capsys, "production")["alerts"] == []
+
+
+def test_what_verification_alerted_of_is_open_as_long_as_it_looks(store: SqlJournal, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    file = tmp_path / "environments" / "production.toml"
+    rolled_out(store, "1.0.0")
+    looked(store, deed=Deed.ALERT, failures=4)
+    assert stand(capsys, "production")["alerts"] == []
+    file.write_text(f"{file.read_text()}[verification]\nenabled = true\n")
+    assert [alert["kind"] for alert in stand(capsys, "production")["alerts"]] == ["health-failed"]
+    file.write_text("nonsense")
+    assert [alert["kind"] for alert in stand(capsys, "production")["alerts"]] == ["health-failed"]
 
 
 def test_what_failed_of_an_earlier_release_is_no_news(store: SqlJournal, capsys: pytest.CaptureFixture[str]):

@@ -5,7 +5,7 @@ import pytest
 from delivery.backup import RestoreTest
 from delivery.environment import Environment, Identity
 from delivery.gate import Decision
-from delivery.go import Answer, Backups, Freeze, GoSettings, Inspected, Soak, answers
+from delivery.go import Answer, Backups, Freeze, GoSettings, Inspected, Soak, answers, of_alarms
 from delivery.scan import Finding, Severity
 
 NOON = datetime(2026, 12, 24, 12, tzinfo=UTC)
@@ -118,3 +118,15 @@ def test_the_newest_backup_that_was_tried_must_have_come_back_lately(hours: floa
 def test_only_before_the_first_backup_an_untried_one_holds_nobody_up(there: bool) -> None:  # noqa: FBT001
     found = answers(GoSettings(backup_hours=24), "normal", now=NOON, soak=None, broken=(), backups=Backups(any=there))
     assert [answer.go for answer in found] == [not there]
+
+
+def test_a_critical_alert_within_the_quiet_hours_is_a_no_that_names_it() -> None:
+    def said(rules: GoSettings, *alarms: str, kind: str = "normal") -> list[Answer]:
+        return list(of_alarms(rules, kind, alarms))
+
+    assert said(GoSettings(quiet_hours=1)) == [Answer("alerts", go=True, what="no critical alert for 1 h")]
+    [answer] = said(GoSettings(quiet_hours=1), "critical, needs-human for 3 min: Production needs a person.")
+    assert (answer.go, answer.what.endswith("needs-human for 3 min: Production needs a person.")) == (False, True)
+    assert said(GoSettings(), "critical, needs-human for 3 min: Production needs a person.") == []
+    assert said(GoSettings(quiet_hours=1, not_for=("hotfix",)), "critical", kind="hotfix") == []
+    assert GoSettings(quiet_hours=-1).problems() == ("go.quiet_hours: got -1, expected 0 or more",)

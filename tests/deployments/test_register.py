@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from deployments.automations import REACTIONS
 from deployments.register import HOME, deployment_names
 from tests.prefect_stage import prefect_server
 
@@ -69,6 +70,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> httpx.Client:
         assert (done.returncode, done.stderr) == (0, "")
         assert SECRET not in done.stdout
     assert "Work pool: greenroom was there." in done.stdout
+    assert done.stdout.count("was there.") == 1 + len(REACTIONS)
     return httpx.Client(base_url=server.api_url, timeout=30, trust_env=False)
 
 

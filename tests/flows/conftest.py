@@ -9,7 +9,8 @@ import pytest
 from blocks.journal import SqlJournal
 from blocks.settings import settings
 from delivery.environment import Kind
-from delivery.errors import TransientError
+from delivery.errors import DeliveryError, TransientError
+from delivery.journal import Ending
 from delivery.plan import plan_rollout
 from delivery.record import RolloutRecord
 from delivery.release import Release
@@ -95,6 +96,22 @@ class Stage:
         release = self.published(version)
         self.bring(release, "staging")
         return release
+
+    def stuck(self, version: str, refusal: DeliveryError | None = None) -> RolloutRecord:
+        """A rollout to production that can neither go on from its promotion nor back; the platform works again afterwards."""
+        refused = refusal or DeliveryError("The platform refused.", next="look.")
+
+        def break_it(verb: str, when: str) -> None:
+            if (verb, when) == ("promote", "before"):
+                self.production.fail("promote", 9, refused)
+                self.production.fail("shift", 9, refused)
+
+        self.production.spoil = break_it
+        record = self.bring(self.published(version), "production")
+        self.production.spoil = lambda _verb, _when: None
+        self.production._failures.clear()
+        assert record.ending is Ending.NEEDS_HUMAN
+        return record
 
 
 class Remembering:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from delivery.approval import Approval, PromotionRequest
-from delivery.errors import NotApproved
+from delivery.errors import DeliveryError, NotApproved
 from delivery.journal import Ending
 from delivery.record import RolloutRecord
 from delivery.release import Release
@@ -155,3 +155,25 @@ def test_what_went_back_to_a_release_does_not_make_its_inspection_forgotten(stag
 def test_a_release_that_nobody_inspected_is_no_go_where_findings_count(stage: Stage) -> None:
     rule(stage, '[go]\nopen_findings = "high"\n')
     require_no_go(stage, approved(stage, stage.on_staging("1.0.0")), "NO GO, findings: it was not inspected in staging")
+
+
+def test_a_critical_alert_holds_a_release_up_until_the_quiet_hours_are_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule(stage, "[go]\nquiet_hours = 1\nnot_for = ['hotfix']\n")
+    request = approved(stage, stage.on_staging("1.0.0"))
+    assert [(answer.rule, answer.go) for answer in answers_for(stage.house, request)] == [("alerts", True)]
+    refused = DeliveryError("The platform refused.", next="look.")
+    stage.production.fail("launch", 1, refused)
+    stage.bring(stage.published("0.9.0"), "production")  # no user met it: a warning holds nobody up
+    assert [answer.go for answer in answers_for(stage.house, request)] == [True]
+    stage.bring(stage.published("0.9.1"), "production")
+    stage.stuck("0.9.2")
+    [answer] = answers_for(stage.house, approved(stage, stage.on_staging("1.1.0")))
+    assert not answer.go
+    assert "critical, needs-human for 0 min: Production needs a person: step restore" in answer.what
+    hotfix = approved(stage, stage.on_staging("1.1.1"), "hotfix")
+    assert [answer.go for answer in answers_for(stage.house, hotfix)] == [True]
+    stage.bring(stage.published("0.9.3"), "production")
+    after(stage, monkeypatch, minutes=59)
+    assert [answer.go for answer in answers_for(stage.house, approved(stage, stage.on_staging("1.2.0")))] == [False]
+    after(stage, monkeypatch, minutes=2)
+    assert [answer.go for answer in answers_for(stage.house, approved(stage, stage.on_staging("1.3.0")))] == [True]

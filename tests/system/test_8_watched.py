@@ -1,5 +1,6 @@
 """What users reach is asked by the schedule, and nobody is needed: told, brought back once, and never again."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -64,8 +65,9 @@ class Watched:
     def messages(self) -> list[str]:
         """What people were told about production by the watch, oldest first."""
         with sqlite3.connect(self._premises.installation.folder / "journal.db") as journal:
-            found = journal.execute("SELECT text FROM notices WHERE key LIKE 'production/verification-%' ORDER BY number").fetchall()
-        return [text for (text,) in found]
+            found = journal.execute("SELECT text FROM notices WHERE key LIKE 'prefect events/production/alert-%-look-%' ORDER BY number")
+            payloads = [json.loads(text)["payload"] for (text,) in found.fetchall()]
+        return [payload["ending"] or payload["sentence"] for payload in payloads]
 
     def rollouts(self) -> list[str]:
         return [record.id for record in self._premises.journal.rollouts(environment="production", limit=500)]
@@ -125,7 +127,7 @@ def test_a_flapping_endpoint_is_told_and_stays(premises: Premises, watched: Watc
     assert watched.rollouts() == before
     assert premises.answers("production") == "1.1.0"
     told = watched.messages()
-    assert [text.split(":")[0] for text in told] == ["Production fails under v1.1.0", "Production is well again"] * 2
+    assert [text.split(":")[0] for text in told] == ["Production fails under v1.1.0", "Every endpoint answers as it should."] * 2
     assert "GET /api/listings?limit=1: it answered 500, expected 200 (once)" in told[0]
 
 
@@ -143,7 +145,7 @@ def test_a_broken_endpoint_is_told_and_the_release_before_comes_back_by_itself(p
     alert, back, well = watched.messages()[before:]
     assert alert.startswith("Production fails under v1.1.0: GET /api/listings?limit=1")
     assert back.startswith("Production fails under v1.1.0 and goes back to the release before:")
-    assert well.startswith("Production is well again")
+    assert well == "Every endpoint answers as it should."
     hold = premises.journal.hold_on("production")
     assert hold is not None
     assert hold.held

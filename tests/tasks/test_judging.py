@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.replay_judge import print_verdicts
+from delivery.alerts import CAUSE
 from delivery.calibration import Calibration
 from delivery.canary import Decision
 from delivery.environment import JudgeSettings, WatchSettings
@@ -78,8 +79,20 @@ def test_a_sick_green_is_turned_back_by_the_evidence_before_the_limit_has_been_h
 
     assert not evidence.well
     assert evidence.summary.startswith("green answers 8 % errors, blue 0 %; ")
+    assert evidence.facts[CAUSE] == "errors"
     assert "; rolled back at 50 % (" in evidence.summary
     assert stage.clock.now() - began < ERRORS.for_seconds
+
+
+def test_a_green_that_the_judge_finds_slow_is_sent_back_for_that(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    stage.traffic.seconds_each[GREEN.id] = 2.5
+
+    evidence = stage.watch()
+
+    assert not evidence.well
+    assert "of green's answers take longer than" in evidence.summary
+    assert evidence.facts[CAUSE] == "slow"
 
 
 def test_without_the_judge_the_limit_has_to_be_held(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from delivery.alerts import CAUSE, AlertKind
 from delivery.environment import WatchSettings
 from delivery.errors import StaleFence, TransientError
 from delivery.health import Counters, HealthReport, ProbeResult
@@ -13,7 +14,9 @@ from delivery.plan import Step, StepKind
 from delivery.ports import Token
 from delivery.triggers import Trigger
 from tasks.scene import Scene
-from tasks.watch import Traffic, watch
+from tasks.traffic import Traffic
+from tasks.watch import watch
+from tests.delivery.test_alerts import alerts, rollout
 from tests.samples import a_plan, a_release, an_environment
 from tests.simulated_target import SimulatedTarget, SimulatedTraffic, VirtualClock
 
@@ -175,6 +178,50 @@ def test_a_green_that_is_sick_three_looks_in_a_row_is_turned_back(tmp_path: Path
     assert not evidence.well
     assert evidence.summary.startswith("green is not well: api-1: it has exited (1). at 50 %")
     assert stage.clock.now() == 45 + 2 * 5
+
+
+LOST = ProbeResult("api-1", well=False, detail="answered 503: database disconnected")
+EXITED = ProbeResult("api-1", well=False, detail="it has exited (1).")
+
+
+def errs(stage: Stage) -> None:
+    stage.traffic.error_share[GREEN.id] = 0.08
+
+
+def is_slow(stage: Stage) -> None:
+    stage.traffic.seconds_each[GREEN.id] = 2.5
+
+
+def is_rarely_asked(stage: Stage) -> None:
+    stage.traffic.per_second = 1
+
+
+@pytest.mark.parametrize(
+    ("triggers", "spoil", "cause", "kind"),
+    [
+        ((ERRORS,), errs, "error_rate", AlertKind.ERROR_SPIKE),
+        ((Trigger("p95_ms", threshold=2000, for_seconds=30),), is_slow, "p95_ms", AlertKind.DEGRADED),
+        ((Trigger("cpu", threshold=0.9, for_seconds=10),), lambda stage: stage.report(cpu=0.95), "cpu", AlertKind.DEGRADED),
+        ((Trigger("restarts", 2, 0),), lambda stage: stage.report(restarts=3), "restarts", AlertKind.HEALTH_FAILED),
+        ((Trigger("database_lost", 0, 0),), lambda stage: stage.report(results=(LOST,)), "database_lost", AlertKind.DATABASE_LOST),
+        ((), lambda stage: stage.report(results=(LOST,)), "database_lost", AlertKind.DATABASE_LOST),
+        ((), lambda stage: stage.report(results=(EXITED,)), "health", AlertKind.HEALTH_FAILED),
+        ((ERRORS,), is_rarely_asked, "doubt", AlertKind.DEPLOYMENT_FAILED),
+    ],
+)
+def test_what_green_is_sent_back_for_is_said_in_one_word_that_alerts_understand(
+    tmp_path: Path, triggers: tuple[Trigger, ...], spoil: Callable[[Stage], None], cause: str, kind: AlertKind
+) -> None:
+    stage = Stage(tmp_path, *triggers)
+    spoil(stage)
+    evidence = stage.watch()
+    assert evidence.facts[CAUSE] == cause
+    [alert] = alerts(rollout(1, sick={"watch-10": evidence}))
+    assert alert.kind is kind
+
+
+def test_a_watch_that_ends_well_sends_nobody_back_for_anything(tmp_path: Path) -> None:
+    assert CAUSE not in Stage(tmp_path, ERRORS).watch().facts
 
 
 def test_a_green_that_is_sick_twice_is_given_the_benefit_of_the_doubt(tmp_path: Path) -> None:
