@@ -19,6 +19,7 @@ from delivery.plan import Plan
 from delivery.record import IncidentFact, Lease, RolloutRecord
 from delivery.release import Release
 from delivery.retention import Manifest
+from delivery.rotation import Login
 from delivery.source import Semver, Sha
 from delivery.verification import Hold, Verification
 
@@ -213,6 +214,15 @@ class Counting(Protocol):
         ...
 
 
+@runtime_checkable
+class LettingIn(Protocol):
+    """A target that can try what a version of its database's secret is worth."""
+
+    def login_of(self, release: Release, *, variables: Mapping[str, str]) -> Login | None:
+        """What the database says to the version that `release` runs with; None when it refuses it. Changes nothing."""
+        ...
+
+
 class MetricSource(Protocol):
     """Counters of requests per release since they began; a release nobody knows yet is absent. Raises `TransientError` when unreachable."""
 
@@ -349,6 +359,12 @@ class JournalStore(Protocol):
 
     def previous(self, environment: str) -> Release | None:
         """What was live before the live one; where a rollback without a version goes."""
+        ...
+
+    def lived(self, environment: str, *, newest: int) -> Sequence[Release]:
+        """The live one first, then those before it in the order in which they can be gone back through, each with the versions of secrets
+        that it was brought with.
+        """
         ...
 
     def verify_chain(self, rollout: str) -> None:

@@ -114,6 +114,12 @@ class House:
         """The names of the secrets that its containers are given."""
         return names_in(self._require(TARGETS, environment.environment.target))
 
+    def secret_versions(self, environment: Environment) -> Mapping[str, Sequence[int]]:
+        """Of each secret that is kept in versions, those that are there, oldest first."""
+        secrets = getattr(self.target(environment), "secrets", None)
+        found: Mapping[str, Sequence[int]] = secrets.versions() if secrets is not None else {}
+        return found
+
     def metrics(self, environment: Environment, *, also: Iterable[str] = ()) -> MetricSource | None:
         """The metric source that bears the environment's name, with the gauges that its limits name and those in `also`; None: a watch
         will be blind, and says so.
