@@ -30,6 +30,10 @@ class EnvironmentSecrets(Block):
         """Everything that is secret here, each version included, still wrapped."""
         return {name: SecretStr(str(value)) for name, value in self.values.get_secret_value().items()}
 
+    def names(self) -> frozenset[str]:
+        """The variables that there is a secret for; never a value."""
+        return frozenset(name.partition("@")[0] for name in self.values.get_secret_value())
+
     def versions(self) -> dict[str, tuple[int, ...]]:
         """Of each variable that has versions, those that are here, oldest first."""
         found: dict[str, list[int]] = {}
@@ -80,12 +84,6 @@ class ToolToken(Block):
 def redactor(secrets: Iterable[SecretStr]) -> Redactor:
     """A function that replaces every secret in a text by `***`, in whichever spelling it stands there."""
     return Redactor(secret.get_secret_value() for secret in secrets)
-
-
-def names_in(block: object) -> frozenset[str]:
-    """The names of the secret variables that a block gives to what it runs; never a value."""
-    held = [getattr(block, field) for field in type(block).model_fields] if isinstance(block, BaseModel) else []
-    return frozenset(name for one in held if isinstance(one, EnvironmentSecrets) for name in one.given({}))
 
 
 def known(block: Loaded) -> Loaded:

@@ -17,8 +17,7 @@ _KEY = secrets.token_bytes(32)
 
 def values_of(house: House, environment: Environment) -> Values:
     """What an environment has: the variables of its file, and the secrets of its target where the target has a block of them."""
-    target = house.target(environment)
-    block, place = getattr(target, "secrets", None), str(getattr(target, "network", environment.name))
+    block, place = house.secrets(environment), str(getattr(house.target(environment), "network", environment.name))
     known: dict[str, Known] = {name: look(name, value, key=_KEY, place=place) for name, value in environment.variables.items()}
     for name, value in block.given(environment.secret_versions).items() if block is not None else ():
         known[name] = look(name, value.get_secret_value(), key=_KEY, place=place)

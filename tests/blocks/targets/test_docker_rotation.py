@@ -54,7 +54,7 @@ required = false
 [secrets.DATABASE_URL]
 owner = "Bea"
 version = {version}
-created = "2026-11-01"
+created = "{today}"
 """
 
 
@@ -85,7 +85,9 @@ class Shop:
 
     def file_names(self, version: int) -> None:
         variables = "\n".join(f'{name} = "{value}"' for name, value in VARIABLES.items())
-        (self.folder / f"{self.name}.toml").write_text(FILE.format(name=self.name, variables=variables, version=version))
+        (self.folder / f"{self.name}.toml").write_text(
+            FILE.format(name=self.name, variables=variables, version=version, today=self.store.now().date())
+        )
 
     def bring(self, release: Release, kind: str, key: str) -> RolloutRecord:
         house = self.house()
