@@ -13,7 +13,7 @@ from delivery.dora_facts import Story
 from delivery.durations import Size
 from delivery.environment import Capability, Standing
 from delivery.health import Counters, HealthReport
-from delivery.image import ImageRef
+from delivery.image import ImageConfiguration, ImageRef
 from delivery.journal import Entry, EventLog
 from delivery.plan import Plan
 from delivery.record import IncidentFact, Lease, RolloutRecord
@@ -271,6 +271,10 @@ class Registry(Protocol):
 
     def documents(self, image: ImageRef, kind: str) -> Sequence[bytes]:
         """The documents of a kind beside an image, by whomever; what they are worth their signed digest tells."""
+        ...
+
+    def configurations(self, image: ImageRef) -> Sequence[ImageConfiguration]:
+        """How an image says that it is to be run, one per platform; read by digest, and believed only where digests fit."""
         ...
 
     def access(self) -> RegistryAccess: ...
