@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from delivery.errors import DeliveryError
 from delivery.journal import Ending
 from deployments.demo.page import Seen, look_at
-from deployments.demo.story import COUNTED, PLOTTED, _problems
+from deployments.demo.story import COUNTED, PLOTTED, Story, _problems
 from deployments.demo.traffic import Tally
 from tasks.report_page import keep_page
 from tests.tasks.test_rollout import GREEN, World
@@ -62,6 +64,19 @@ def test_what_a_report_does_not_show_is_told_by_name() -> None:
     )
 
 
+def a_story(world: World, rollouts: Path, picture: Path | None = None) -> Story:
+    """As far as it looks at reports, of which the folder has one per rollout."""
+    place = SimpleNamespace(rollouts=rollouts)
+    return Story(place, None, world.store, Console(quiet=True), unattended=True, picture=picture)  # type: ignore[arg-type]
+
+
+def test_a_report_that_cannot_be_looked_at_is_a_problem_and_not_the_end_of_the_story(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.roll_out()
+    (problem,) = a_story(world, tmp_path / "elsewhere")._unseen("1.2.0")
+    assert problem.startswith(f"There is no report at {tmp_path / 'elsewhere' / 'production-1' / 'report.html'}")
+
+
 def test_a_report_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(DeliveryError, match="There is no report at"):
         look_at(tmp_path / "report.html")
@@ -80,6 +95,10 @@ def test_the_report_of_a_release_that_came_back_shows_its_plots_and_a_picture_is
     judged = ("evidence",)  # this world compares nobody
     assert seen.lacks(headline=record.message or "", plots=(*(one for one in PLOTTED if one not in judged), GREEN.version.tag)) == ()
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+    story = a_story(world, tmp_path, picture=tmp_path / "again.png")
+    assert story._unseen("1.2.0") == ("the report shows no plot 'evidence' in a browser",)
+    assert (tmp_path / "again.png").exists()
 
     broken = page.read_text().replace("data:image/svg+xml;base64,", "data:image/svg+xml;base64,broken")
     page.write_text(broken)
