@@ -41,6 +41,13 @@ class Shelf:
         self.manifest({"manifests": [referrer]}, INDEX, tag)
         return str(index["digest"])
 
+    def layer(self, text: str) -> str:
+        """The digest of what `image` makes of a text."""
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+    def has(self, blob: str) -> bool:
+        return self._client.get(f"/blobs/{blob}").status_code == 200
+
     def can_pull(self, reference: str) -> bool:
         """With every part, down to the last blob."""
         answer = self._client.get(f"/manifests/{reference}", headers={"Accept": f"{INDEX}, {IMAGE}"})
@@ -49,7 +56,7 @@ class Shelf:
         document = answer.json()
         blobs = [document["config"], *document["layers"]] if "layers" in document else []
         return all(self.can_pull(part["digest"]) for part in document.get("manifests", ())) and all(
-            self._client.get(f"/blobs/{part['digest']}").status_code == 200 for part in blobs
+            self.has(part["digest"]) for part in blobs
         )
 
     def is_whole(self, digest: str) -> bool:

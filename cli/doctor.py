@@ -70,6 +70,7 @@ class Examination:
             *((f"secrets of {name}", self._secrets) for name in environment_names(self._settings.environments_dir)),
             ("Prefect server", self._prefect),
             ("Prefect's door", self._prefect_door),
+            ("Prefect's old runs", self._old_runs),
             ("deployments", self._deployments),
             ("worker", self._worker),
             ("recover flow", self._recover),
@@ -199,6 +200,19 @@ class Examination:
                 "set PREFECT_SERVER_API_AUTH_STRING, or let it listen on 127.0.0.1.",
             )
         return Finding(name, "ok", f"{told}: whoever works on this machine may approve")
+
+    def _old_runs(self, name: str) -> Finding:
+        if not self._api.answers():
+            return self._not_looked_at(name)
+        try:
+            kept = self._api.runs_kept()
+        except DeliveryError as unknown:
+            return Finding(name, "look", unknown.what, unknown.next)
+        if kept is None:
+            return Finding(
+                name, "look", "are kept for ever", "start the server with PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs."
+            )
+        return Finding(name, "ok", f"are deleted by its server after {kept.days} days")
 
     def _deployments(self, name: str) -> Finding:
         if not self._api.answers():

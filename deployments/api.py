@@ -9,16 +9,18 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 # What Prefect says of a run that is suspended and has not saved its form yet (server/api/flow_runs.py), and how long that may take.
 NO_FORM_YET = "Run input schema not found."
+_LENGTH = TypeAdapter(timedelta)
 FORM_SECONDS = 20.0
 
 
@@ -106,6 +108,15 @@ class PrefectApi:
     def workers_online(self, pool: str) -> int:
         """How many workers of the pool have been heard of lately."""
         return sum(worker["status"] == "ONLINE" for worker in self._request("POST", f"/work_pools/{pool}/workers/filter", {}))
+
+    def runs_kept(self) -> timedelta | None:
+        """For how long the server keeps runs that have ended; None: for ever. Raises DeliveryError when it does not tell."""
+        told = self._request("GET", "/admin/settings")
+        try:
+            vacuum = told["server"]["services"]["db_vacuum"]
+            return _LENGTH.validate_python(vacuum["retention_period"]) if "flow_runs" in vacuum["enabled"] else None
+        except (KeyError, TypeError, ValidationError):
+            raise DeliveryError("Prefect's server does not tell for how long it keeps runs.", next="look at its own settings.") from None
 
     def run(self, run_id: str) -> FlowRun:
         return _run(self._request("GET", f"/flow_runs/{run_id}"))

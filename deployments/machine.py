@@ -47,6 +47,11 @@ def program(*names: str) -> Callable[[], bool]:
     return lambda: any(shutil.which(name, path=SYSTEM_PATH) for name in names)
 
 
+def chromium() -> Path:
+    """The browser that tests and the demo look at pages with, there or not: CHROMIUM_PATH, else Debian's."""
+    return Path(os.environ.get("CHROMIUM_PATH") or "/usr/bin/chromium")
+
+
 def machine_state_directory(environment: Mapping[str, str] = os.environ) -> Path:
     """Where things that belong to the machine, not to one installation, keep logs and memory: XDG_STATE_HOME/greenroom."""
     home = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
@@ -106,8 +111,8 @@ NEEDS = (
     Need(
         name="Chromium",
         packages=("chromium",),
-        why="end-to-end tests",
-        is_there=lambda: Path(os.environ.get("CHROMIUM_PATH") or "/usr/bin/chromium").exists(),
+        why="end-to-end tests; looks at the demo's report",
+        is_there=lambda: chromium().exists(),
     ),
     Need(name="git", packages=("git",), why="reads the source", is_there=program("git")),
     Need(name="ssh-keygen", packages=("openssh-client",), why="signs approvals", is_there=program("ssh-keygen")),

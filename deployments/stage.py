@@ -141,6 +141,7 @@ class PrefectServer:
             "PREFECT_SERVER_UI_API_URL": self.api_url,
             "PREFECT_API_DATABASE_CONNECTION_URL": url.get_secret_value(),
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # else old runs stay for ever
             # Else the key that encrypts secret blocks lies beside them in the database.
             "PREFECT_SERVER_ENCRYPTION_KEY": kept_secret(self._folder / "encryption-key", _fernet_key).get_secret_value(),
             **self._settings,

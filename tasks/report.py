@@ -3,7 +3,7 @@
 Pure functions of the journal; where numbers are missing they say so.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,8 +19,9 @@ from tasks.markdown import one_line as _text
 from tasks.markdown import table as _table
 from tasks.report_backup import backup_markdown
 from tasks.report_inspection import inspection_markdown
-from tasks.report_migrations import Told, downgrade_markdown, migrations_markdown, taken_away_markdown
+from tasks.report_migrations import Told, downgrade_markdown, migrations_markdown, rehearsed_markdown, taken_away_markdown
 from tasks.report_release import overlap, released
+from tasks.report_shares import shares, shares_markdown
 
 _SHOWN_COMMITS = 20
 
@@ -36,17 +37,6 @@ class Moment:
     well: bool = True
 
 
-@dataclass(frozen=True)
-class Share:
-    """What both versions answered while green had `percent` of the requests; None where nobody knows."""
-
-    percent: int
-    green: Mapping[str, int] | None
-    blue: Mapping[str, int] | None
-    green_p95_ms: float | None = None
-    blue_p95_ms: float | None = None
-
-
 def rollout_markdown(entries: Sequence[Entry], record: RolloutRecord) -> str:
     """The story of one rollout: how it ended, what happened when, who answered what, the migrations, where things lie, what is next."""
     progress = Progress.of(entry.event for entry in entries)
@@ -56,11 +46,12 @@ def rollout_markdown(entries: Sequence[Entry], record: RolloutRecord) -> str:
         f"{_outline(plan)} · `{record.id}` · {_kind(plan)} by {_text(progress.by)} · {_time(record.opened_at)}{_length(entries, record)}",
         _table(("time", "step", "took", "what"), [_cells(moment) for moment in timeline(entries)]),
     ]
-    if told := _shares_markdown(plan, shares(entries)):
+    if told := shares_markdown(plan, shares(entries)):
         parts += ["## Who answered what", told]
     parts += [chart.markdown() for chart in charts(entries)]
     if (migrated := _finished(progress, StepKind.MIGRATE)) is not None:
-        parts += ["## Migrations", _migration_markdown(migrated)]
+        rehearsed = rehearsed_markdown(_finished(progress, StepKind.PROVE))
+        parts += ["## Migrations", _migration_markdown(migrated), *rehearsed]
     if told_of := taken_away_markdown(_finished(progress, StepKind.PROVE), plan.environment.waiver, record.opened_at.date()):
         parts += ["## What the migrations take away", *told_of]
     if (kept := _finished(progress, StepKind.BACKUP)) is not None:
@@ -132,26 +123,6 @@ def timeline(entries: Sequence[Entry]) -> tuple[Moment, ...]:
     return tuple(_moments(entries))
 
 
-def shares(entries: Sequence[Entry]) -> tuple[Share, ...]:
-    """What was answered at each share of users: the growth of both versions' counters from one shift to the next."""
-    progress = Progress.of(entry.event for entry in entries)
-    finished = [(step, progress.finished[step.name]) for step in _all(progress.plan) if step.name in progress.finished]
-    found: list[Share] = []
-    under_way: tuple[int, Evidence] | None = None
-    watched: Evidence | None = None
-    for step, evidence in finished:
-        if step.kind is StepKind.WATCH:
-            watched = evidence
-        if step.kind in (StepKind.SHIFT, StepKind.PROMOTE, StepKind.RESTORE):
-            if under_way is not None:
-                found.append(_share(under_way[0], under_way[1], evidence, watched))
-            under_way = (step.percent or 0, evidence) if step.kind is StepKind.SHIFT else None
-            watched = None
-    if under_way is not None and watched is not None:  # still being watched: its own sums are all there is
-        found.append(_share(under_way[0], under_way[1], None, watched))
-    return tuple(found)
-
-
 def _all(plan: Plan) -> tuple[Step, ...]:
     return (*plan.forward, *plan.back)
 
@@ -206,57 +177,6 @@ def _finished(progress: Progress, kind: StepKind) -> Evidence | None:
     return next(
         (progress.finished[step.name] for step in _all(progress.plan) if step.kind is kind and step.name in progress.finished), None
     )
-
-
-def _share(percent: int, before: Evidence, after: Evidence | None, watched: Evidence | None) -> Share:
-    def side(name: str) -> Mapping[str, int] | None:
-        if after is not None:
-            return _growth(_counted(before, name), _counted(after, name))
-        return _numbers(watched.facts.get(name)) if watched else None
-
-    def p95(name: str) -> float | None:
-        facts = watched.facts.get(name) if watched else None
-        value = facts.get("p95_ms") if isinstance(facts, Mapping) else None
-        return float(value) if isinstance(value, int | float) else None
-
-    return Share(percent, side("green"), side("blue"), p95("green"), p95("blue"))
-
-
-def _counted(evidence: Evidence, side: str) -> Mapping[str, int] | None:
-    counters = evidence.facts.get("counters")
-    return _numbers(counters.get(side)) if isinstance(counters, Mapping) else None
-
-
-def _numbers(found: object) -> Mapping[str, int] | None:
-    if not isinstance(found, Mapping):
-        return None
-    return {key: int(found[key]) for key in ("requests", "errors") if isinstance(found.get(key), int | float)}
-
-
-def _growth(before: Mapping[str, int] | None, after: Mapping[str, int] | None) -> Mapping[str, int] | None:
-    """A counter that went down was reset; its new value is the growth then."""
-    if before is None or after is None:
-        return None
-    return {key: value - before.get(key, 0) if value >= before.get(key, 0) else value for key, value in after.items()}
-
-
-def _shares_markdown(plan: Plan, found: Sequence[Share]) -> str:
-    if not found:
-        return ""
-    green, blue = plan.release.version.tag, plan.blue.version.tag if plan.blue else None
-    if blue is None:
-        rows = [(f"{share.percent} %", *_side(share.green, share.green_p95_ms)) for share in found]
-        return _table((f"share of {green}", "requests", "errors", "p95"), rows)
-    header = (f"share of {green}", f"{green} requests", "errors", "p95", f"{blue} requests", "errors", "p95")
-    return _table(header, [(f"{s.percent} %", *_side(s.green, s.green_p95_ms), *_side(s.blue, s.blue_p95_ms)) for s in found])
-
-
-def _side(numbers: Mapping[str, int] | None, p95_ms: float | None) -> tuple[str, str, str]:
-    if numbers is None or "requests" not in numbers:
-        return "unknown", "unknown", "unknown"
-    requests, errors = numbers["requests"], numbers.get("errors", 0)
-    share = f" ({100 * errors / requests:.2g} %)" if errors and requests else ""
-    return f"{requests:,}", f"{errors:,}{share}", "-" if p95_ms is None else f"{p95_ms:.0f} ms"
 
 
 def _migration_markdown(evidence: Evidence) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 
 from delivery.contraction import Proof, contractions, proofs_in
-from delivery.durations import LONGEST_ONLINE_SECONDS, total_sentence
+from delivery.durations import LONGEST_ONLINE_SECONDS, Measured, measured_in, total_sentence
 from delivery.journal import Evidence
 from delivery.operations import MigrationWaiver, Operation
 from delivery.revisions import Admission, ReviewedRevision
@@ -49,9 +49,8 @@ def _durations(told: Admission) -> Iterator[str]:
         measured, takes = one.measured, _cell(one.sentence())
         disk = one.disk_bytes
         takes += f"; needs {disk / 1e6:,.0f} MB of disk" if disk else "; how much disk it needs is unknown" if disk is None else ""
-        lock = f"{measured.lock.label} on {measured.table}" if measured.lock and measured.table else measured.lock.label
-        sql = _cell(measured.sql[:80])
-        lines.append(f"| {_cell(measured.revision)} | {sql} | {_cell(lock)} | {f'**{takes}**' if one.is_long or one.warns else takes} |")
+        sql, lock = _cell(measured.sql[:80]), _cell(_locked(measured))
+        lines.append(f"| {_cell(measured.revision)} | {sql} | {lock} | {f'**{takes}**' if one.is_long or one.warns else takes} |")
     more = len(told.estimates) - _MOST_ROWS
     yield "\n".join(lines) + (f"\n\n… and {more} more." if more > 0 else "")
     if any(one.warns for one in told.estimates):
@@ -59,6 +58,26 @@ def _durations(told: Admission) -> Iterator[str]:
     for stall in told.stalls:
         answers = stall.waiver.sentence() if stall.waiver else "nobody answers for it"
         yield f"**Users wait** for {_cell(stall.table or 'a table')}: {_cell(answers)}."
+
+
+def rehearsed_markdown(rehearsal: Evidence | None) -> Iterator[str]:
+    """What each statement locked on the copy and how long it took there; nothing where nothing was rehearsed."""
+    found = measured_in(rehearsal.facts.get("measured")) if rehearsal is not None else ()
+    if not found:
+        return
+    yield "On a copy of the database, each statement with the strongest lock that it held and the time that it took:"
+    rows = [
+        (one.revision, one.sql[:80], _locked(one), "unknown" if one.rows is None else f"{one.rows:,}", f"{1000 * one.seconds:,.0f} ms")
+        for one in found[:_MOST_ROWS]
+    ]
+    more = len(found) - _MOST_ROWS
+    head = ["| revision | statement | lock | rows | took |", "| --- | --- | --- | --- | --- |"]
+    yield "\n".join([*head, *("| " + " | ".join(map(_cell, row)) + " |" for row in rows)]) + (f"\n\n… and {more} more." if more > 0 else "")
+
+
+def _locked(measured: Measured) -> str:
+    """The label of the strongest lock, with its table where both are known."""
+    return f"{measured.lock.label} on {measured.table}" if measured.lock and measured.table else measured.lock.label
 
 
 def downgrade_markdown(found: Evidence) -> Iterator[str]:

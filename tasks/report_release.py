@@ -20,6 +20,7 @@ def released(entries: Sequence[Entry]) -> tuple[str, ...]:
         parts.append(table(("stage", "evidence"), _cells(release.evidence)))
     parts.append(table(("service", "image"), [(name, f"`{image}`") for name, image in release.images.items()]))
     parts.append(f"The journal of this rollout has {last.sequence} entries, chained by SHA-256; the last is `{last.hash[:_SHOWN_HASH]}`.")
+    parts.append(f"Who signed and approved what is shown and verified by `greenroom evidence {release.version.tag}`.")
     return tuple(parts)
 
 

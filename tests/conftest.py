@@ -4,14 +4,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from delivery import redaction
 from delivery.errors import DeliveryError
-from deployments.machine import engine_client
+from deployments.machine import chromium, engine_client
 from tests.postgresql import empty_postgresql, postgresql_programs
 
 # How many examples a property is tried on: `--hypothesis-profile=quick` is for the fast suite.
@@ -19,7 +18,7 @@ settings.register_profile("quick", max_examples=20, deadline=None)
 settings.register_profile("thorough", max_examples=200, deadline=None)
 settings.load_profile("thorough")
 
-CHROMIUM = Path(os.environ.get("CHROMIUM_PATH") or "/usr/bin/chromium")
+CHROMIUM = chromium()
 
 
 @cache

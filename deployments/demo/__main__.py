@@ -43,6 +43,7 @@ def _options() -> argparse.Namespace:
         "--unattended", action="store_true", default=unattended, help="approve through the REST API and clean up at the end (set by CI=1)"
     )
     parser.add_argument("--keep", action="store_true", help="with --unattended: leave everything running at the end")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="keep how the report of 1.2.0 looks in a browser")
     parser.add_argument("--down", action="store_true", help="end and remove what an earlier demo left")
     parser.add_argument(
         "--folder", type=Path, default=HOME / ".greenroom" / "demo", help="where the demo keeps its data (default: %(default)s)"
@@ -76,7 +77,7 @@ def _show(options: argparse.Namespace, console: Console) -> int:
         installation.start()
         journal.migrate()
         console.print(f"  Prefect UI: [bold]{installation.prefect.url}[/]   production: [bold]{installation.public_url('production')}[/]")
-        story = Story(installation, repository, journal, console, unattended=options.unattended)
+        story = Story(installation, repository, journal, console, unattended=options.unattended, picture=options.picture)
         outcome = story.tell()
         finished = True
     finally:

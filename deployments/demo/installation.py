@@ -88,6 +88,11 @@ class LocalInstallation:
         """The journal's."""
         return SecretStr(f"sqlite:///{self.folder / 'journal.db'}")
 
+    @property
+    def rollouts(self) -> Path:
+        """Where each rollout has a folder with its report."""
+        return self.cache / "rollouts"
+
     @cached_property
     def worker(self) -> PrefectWorker:
         return PrefectWorker(self.folder, self.prefect, POOL, directory=HOME, settings=self.settings)

@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from delivery.record import RolloutRecord
 from delivery.source import Sha
 from deployments.api import FlowRun, idempotency_key
 from deployments.demo.installation import LocalInstallation
+from deployments.demo.page import look_at
 from deployments.demo.repository import ApplicationRepository
 from deployments.demo.traffic import Tally, Users
 
@@ -38,6 +40,9 @@ COUNTED: Mapping[tuple[str, str], str] = {
     ("production", "Change fail rate"): "33.3 % (1 of 3)",
     ("production", "Failed deployment recovery time"): "(median of 1 failure)",
 }
+
+# What the report of a release that the judge brought back draws, beside the share of users that it had.
+PLOTTED = ("errors", "p95", "evidence")
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,16 @@ class Outcome:
 
 @dataclass
 class Story:
-    """`unattended` approves through the REST API by itself; else a person does, in the UI or the terminal."""
+    """`unattended` approves through the REST API by itself; else a person does, in the UI or the terminal. `picture` is a file for how the
+    report of 1.2.0 looks.
+    """
 
     installation: LocalInstallation
     repository: ApplicationRepository
     journal: SqlJournal
     console: Console
     unattended: bool
+    picture: Path | None = None
     clock: Callable[[], float] = time.monotonic
 
     def tell(self) -> Outcome:
@@ -102,6 +110,7 @@ class Story:
         answers = self._answering_version(url)
         same = self._same_images()
         metrics = self._metrics()
+        unseen = self._unseen("1.2.0")
         return Outcome(
             live=answers,
             endings=endings,
@@ -111,7 +120,7 @@ class Story:
             decided_seconds=decided,
             limit_seconds=limit,
             back_seconds=back,
-            problems=_problems(endings, tally, live=answers, same_images=same, soon=decided < limit, metrics=metrics),
+            problems=_problems(endings, tally, live=answers, same_images=same, soon=decided < limit, metrics=metrics, unseen=unseen),
         )
 
     def _release(self, version: str) -> str:
@@ -225,6 +234,18 @@ class Story:
                 self.console.print(f"  {name}: {value}", highlight=False)
         return figures
 
+    def _unseen(self, version: str) -> tuple[str, ...]:
+        """What the report of a version's rollout does not show to somebody who opens it in a browser."""
+        self._headline(f"The report of {version}, as a browser shows it")
+        record = self._rollout_of(version)
+        page = self.installation.rollouts / record.id / "report.html"
+        try:
+            seen = look_at(page, picture=self.picture)
+        except DeliveryError as unseen:
+            return (str(unseen),)
+        self.console.print(f"  {page}: {', '.join(seen.drawn) or 'no plots'}", highlight=False)
+        return seen.lacks(headline=record.message or "", plots=(*PLOTTED, f"v{version}"))
+
     def _wait_until(self, check: Callable[[], bool], *, what: str, seconds: float) -> None:
         deadline, pause = self.clock() + seconds, 0.1
         while not check():
@@ -238,7 +259,14 @@ class Story:
 
 
 def _problems(
-    endings: Mapping[str, str], tally: Tally, *, live: str, same_images: bool, soon: bool, metrics: Mapping[tuple[str, str], str]
+    endings: Mapping[str, str],
+    tally: Tally,
+    *,
+    live: str,
+    same_images: bool,
+    soon: bool,
+    metrics: Mapping[tuple[str, str], str],
+    unseen: Sequence[str],
 ) -> tuple[str, ...]:
     wanted = {"1.0.0": Ending.LIVE, "1.1.0": Ending.LIVE, "1.2.0": Ending.ROLLED_BACK}
     found = [
@@ -255,7 +283,7 @@ def _problems(
         for (environment, name), counted in COUNTED.items()
         if counted not in metrics.get((environment, name), "")
     ]
-    return (*found, *tally.problems())
+    return (*found, *unseen, *tally.problems())
 
 
 def _duration(record: RolloutRecord) -> str:

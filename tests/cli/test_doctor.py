@@ -12,6 +12,7 @@ from cli.main import run
 from delivery.errors import InvalidSettings
 from deployments.keys import main as make_keys
 from flows.heartbeat import beat
+from tests.tasks.small_server import serving
 
 
 @pytest.fixture
@@ -42,6 +43,26 @@ def test_what_is_there_is_found_beside_what_is_missing(examined: dict[str, Any])
 def test_what_an_environment_gives_is_an_item_of_its_own(examined: dict[str, Any]):
     assert examined["values of production"]["verdict"] == "missing"
     assert examined["values of production"]["evidence"].startswith("There is no blocks file")
+
+
+@pytest.mark.parametrize(
+    ("enabled", "verdict", "evidence"),
+    [
+        (["events"], "look", "are kept for ever"),
+        (["events", "flow_runs"], "ok", "are deleted by its server after 30 days"),
+        (None, "look", "Prefect's server does not tell for how long it keeps runs."),
+    ],
+)
+def test_it_tells_for_how_long_prefect_keeps_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: list[str] | None, verdict: str, evidence: str
+) -> None:
+    monkeypatch.setenv("GREENROOM_WORK_DIR", str(tmp_path))
+    page = json.dumps({"server": {"services": {"db_vacuum": {"enabled": enabled, "retention_period": "P30D"}}}})
+    with serving({"/api/health": (200, "true"), "/api/admin/settings": (200, page)}) as url:
+        monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
+        found = Examination(settings())._old_runs("Prefect's old runs")
+    assert (found.verdict, found.evidence) == (verdict, evidence)
+    assert bool(found.next) is (verdict == "look")
 
 
 def test_it_sees_on_which_address_a_server_listens():

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import subprocess
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from delivery.journal import Ending, Evidence, Journal
 from delivery.plan import plan_rollout
 from delivery.release import Release, build_of
 from deployments.processes import free_ports
+from deployments.programs import program
 from deployments.stage import Registry
 from tasks.housekeeping import bury_remains, needed_releases, sweep_folders, sweep_registry
 from tests.samples import a_release, an_environment
@@ -65,7 +67,9 @@ def bring(store: SqlJournal, release: Release, environment: Environment, target:
 
 
 @pytest.mark.processes
-def test_of_fifteen_versions_the_newest_ten_the_live_the_previous_and_the_asked_for_stay_whole(server: Registry, store: SqlJournal) -> None:
+def test_of_fifteen_versions_the_newest_ten_the_live_the_previous_and_the_asked_for_stay_whole(
+    server: Registry, store: SqlJournal, tmp_path: Path
+) -> None:
     shelf, registry = Shelf(server.address, REPOSITORY), OciRegistry(host=server.address, insecure=True)
     production, target = an_environment("production"), SimulatedTarget()
     releases = []
@@ -94,6 +98,15 @@ def test_of_fifteen_versions_the_newest_ten_the_live_the_previous_and_the_asked_
     assert not shelf.can_pull(tag)
     assert not shelf.can_pull(f"{tag}.sig")
     assert not any(one.goes for one in sweep_registry(store, registry, ["production"], keep=10, act=True))
+
+    layer = shelf.layer("content 4")
+    assert shelf.has(layer)  # a manifest that is gone gives no room back
+    server.stop()
+    subprocess.run([program("docker-registry"), "garbage-collect", str(tmp_path / "registry" / "registry" / "config.yml")], check=True)
+    server.start()
+    assert not shelf.has(layer)
+    assert all(shelf.is_whole(release.images["api"].digest) for release in releases if release.version.tag not in gone)
+    assert shelf.can_pull(foreign)
 
 
 def test_other_settings_of_the_live_release_do_not_use_up_the_ways_back(store: SqlJournal) -> None:

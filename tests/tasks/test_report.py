@@ -12,7 +12,8 @@ from delivery.operations import MigrationWaiver
 from delivery.ports import RunResult
 from delivery.verification import Deed, Finding, Verification
 from tasks import acts
-from tasks.report import evidence_markdown, rollout_markdown, rollout_rows, shares, verification_markdown
+from tasks.report import evidence_markdown, rollout_markdown, rollout_rows, verification_markdown
+from tasks.report_shares import shares
 from tests.samples import a_release, an_environment
 from tests.simulated_target import told_of
 from tests.tasks.test_rollout import BLUE, GREEN, QUICKLY, World, arm, disarm, fail_the_migration, refuse_the_promotion
@@ -171,6 +172,30 @@ def test_the_report_tells_for_each_thing_that_goes_whether_it_is_unused_and_who_
         f"| drop-column on rooms: seat | {BLUE.id} | **not proved**: seat is named in api:/srv/a.py:3. "
         "**waived by Bea until 2026-07-01: it is a comment** |"
     ) in text
+
+
+def test_the_report_tells_which_lock_each_statement_held_on_the_copy_and_how_long_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = {"revision": "0002", "sql": "ALTER TABLE a | b", "table": "rooms", "rows": 1_000, "touched": 0, "rewrites": False}
+    measured = [
+        {**part, "seconds": 0.012, "lock": "ACCESS EXCLUSIVE"},
+        {**part, "seconds": 1.5, "lock": "", "rows": None, "table": ""},
+        {"sql": "of another shape"},
+    ]
+    monkeypatch.setattr(acts, "prove", lambda _step, _scene: Evidence(well=True, summary="proven", facts={"measured": measured}))
+    world = World(tmp_path, environment=replace(an_environment(), prove=Proving(smoke=False, load=False, clone=True)))
+    world.roll_out()
+    lines = told(world).splitlines()
+    assert "| 0002 | ALTER TABLE a \\| b | ACCESS EXCLUSIVE on rooms | 1,000 | 12 ms |" in lines
+    assert "| 0002 | ALTER TABLE a \\| b | NONE | unknown | 1,500 ms |" in lines
+    assert not [line for line in lines if "of another shape" in line]
+
+
+def test_without_a_rehearsal_no_lock_is_told(world: World) -> None:
+    world.roll_out()
+    assert "## Migrations" in told(world)
+    assert "On a copy" not in told(world)
 
 
 def test_the_evidence_shows_what_changes_what_proved_it_and_what_will_happen(tmp_path: Path) -> None:

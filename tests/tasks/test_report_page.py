@@ -93,7 +93,14 @@ def test_the_release_its_proofs_and_the_journals_last_entry_are_told(world: Worl
     world.roll_out(world.plan(a_release("1.2.0", evidence={"lint": "ruff found nothing"})))
     last = world.store.entries(world.rollouts[-1])[-1]
     words = Read(page_of(world)).words
-    for told in (str(GREEN.sha), "ruff found nothing", str(GREEN.images["api"]), f"has {last.sequence} entries", last.hash[:16]):
+    for told in (
+        str(GREEN.sha),
+        "ruff found nothing",
+        "greenroom evidence v1.2.0",
+        str(GREEN.images["api"]),
+        f"has {last.sequence} entries",
+        last.hash[:16],
+    ):
         assert told in words
 
 
