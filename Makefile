@@ -42,11 +42,11 @@ test: $(READY) ## everything but what is exhaustive; says by name what it leaves
 	$(BIN)/pytest -m "not exhaustive"
 
 # What must not leak, what must be refused with production untouched, and what cannot be meant.
-SECURITY_TESTS := $(addprefix tests/,delivery/test_redaction.py delivery/test_audit.py delivery/test_secret_age.py delivery/test_approval.py delivery/test_provenance.py \
+SECURITY_TESTS := $(addprefix tests/,delivery/test_redaction.py delivery/test_audit.py delivery/test_secret_age.py delivery/test_rotation.py delivery/test_approval.py delivery/test_provenance.py \
 	delivery/test_evidence.py delivery/test_image.py delivery/test_source.py blocks/test_secrets.py blocks/test_journal_secrets.py \
 	blocks/test_signing.py blocks/test_kms.py blocks/test_keyless.py blocks/test_ssh.py blocks/test_registry_envelopes.py blocks/test_local.py blocks/test_notifier.py \
 	blocks/test_settings.py tasks/test_shell.py tasks/test_publish.py cli/test_audit.py deployments/test_register.py flows/test_evidence.py \
-	flows/test_gate.py flows/test_promote.py flows/test_trust.py flows/test_signed_approval.py flows/test_secret_age.py flows/test_break_glass.py flows/test_planted_secrets.py \
+	flows/test_gate.py flows/test_promote.py flows/test_trust.py flows/test_signed_approval.py flows/test_secret_age.py flows/test_rotation.py flows/test_break_glass.py flows/test_planted_secrets.py tasks/test_planted_in_images.py blocks/targets/test_docker_rotation.py \
 	bad_input delivery/test_environment_rules.py flows/test_validation.py blocks/test_toml_file.py \
 	tasks/test_build.py::test_a_dockerfile_or_context_that_leads_out_of_the_repository_is_refused)
 

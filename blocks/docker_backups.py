@@ -149,12 +149,16 @@ class Backups:
 
     def sizes(self, release: Release, *, variables: Mapping[str, str]) -> dict[str, Size]:
         """What PostgreSQL holds of each table, by its own statistics; read in a transaction that can write nothing."""
-        with self._beside(release, "sizes", variables=variables, timeout=_TIDYING) as container:
-            code, said = self._bash(container, _SIZES)
+        code, said = self.ask(release, "sizes", _SIZES, variables=variables)
         if code != 0:
             raise self._failed("be asked how large its tables are", said, _TIDYING)
         told = [json.loads(line) for line in said if line.startswith("[")]
         return {str(one[1]): Size(None if one[2] is None else int(one[2]), int(one[3])) for one in told if one[0] == "size"}
+
+    def ask(self, release: Release, what: str, script: str, *, variables: Mapping[str, str]) -> tuple[int, list[str]]:
+        """What a script of the database's own client says, beside its exit code."""
+        with self._beside(release, what, variables=variables, timeout=_TIDYING) as container:
+            return self._bash(container, script)
 
     # ---- how
 
@@ -169,7 +173,7 @@ class Backups:
         engine, settings = self.replicas.engine, release.migrations
         if settings is None:
             raise DeliveryError(f"{release.version.tag} carries no migrations, by which its database would be known.", next="nothing.")
-        url = self.replicas.variables_of(release.service(settings.service), variables).get(database_of(release))
+        url = self.replicas.variables_of(release, release.service(settings.service), variables).get(database_of(release))
         if url is None or not urlsplit(url.get_secret_value()).scheme.startswith(("postgresql", "postgres")):
             raise InvalidSettings(
                 f"The variable {database_of(release)} of service {settings.service} names no PostgreSQL database to back up.",

@@ -181,7 +181,7 @@ class Copies:
             self._engine.remove(found.id)
 
     def _blueprint(self, release: Release, service: Service, copy: str, variables: Mapping[str, str]) -> Blueprint:
-        given = self.replicas.variables_of(service, variables)
+        given = self.replicas.variables_of(release, service, variables)
         variable = database_of(release)
         if variable in given:
             given[variable] = SecretStr(_with_database(given[variable].get_secret_value(), copy))
@@ -192,7 +192,7 @@ class Copies:
     ) -> RunResult:
         """One of the database's own programs; login and password reach it by its environment."""
         service, variable = release.service(release.migrations.service if release.migrations else ""), database_of(release)
-        url = self.replicas.variables_of(service, variables).get(variable)
+        url = self.replicas.variables_of(release, service, variables).get(variable)
         if url is None:
             raise InvalidSettings(
                 f"Service {service.name} has no variable {variable}, by which it would find its database.",

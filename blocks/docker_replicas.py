@@ -111,9 +111,9 @@ class Replicas:
             "drain": str(service.drain_seconds),
         }
 
-    def variables_of(self, service: Service, variables: Mapping[str, str]) -> dict[str, SecretStr]:
+    def variables_of(self, release: Release, service: Service, variables: Mapping[str, str]) -> dict[str, SecretStr]:
         """Exactly the service's own settings and what it declares, from the environment's secrets or variables. None else gets in."""
-        secrets = self.secrets.reveal() if self.secrets else {}
+        secrets = self.secrets.given(release.secrets) if self.secrets else {}
         missing = [name for name in service.variables if name not in secrets and name not in variables]
         if missing:
             raise InvalidSettings(
@@ -168,7 +168,7 @@ class Replicas:
         self, release: Release, service: Service, number: int, variables: Mapping[str, str], token: Token, *, before: str
     ) -> Wanted:
         name = self.name_of(release, service, number)
-        blueprint = self.blueprint(release, service, name, {}, self.variables_of(service, variables))
+        blueprint = self.blueprint(release, service, name, {}, self.variables_of(release, service, variables))
         config = json.dumps(
             [str(blueprint.image), sorted(blueprint.environment.items()), self.network, self.memory_limit_mb, self.cpu_limit, service.port]
         )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, insert, or_, select
 
@@ -52,16 +53,17 @@ class Releases:
 
 
 def save(database: Database, connection: Connection, release: Release) -> None:
-    same = or_(releases.c.id == release.id, releases.c.version == str(release.version))
+    version = f"{release.version}{release.id.removeprefix(release.build)}"  # the same images under other settings are the same version
+    same = or_(releases.c.id == release.id, releases.c.version == version)
     if found := one(connection, select(releases).where(same)):
         _require_same(release_in(found), release)
         return
     connection.execute(
         insert(releases).values(
             id=release.id,
-            version=str(release.version),
+            version=version,
             sha=str(release.sha),
-            document=canonical(release),
+            document=canonical(replace(release, secrets={})),  # which versions of secrets it runs with is the environment's
             saved_at=database.now(connection),
         )
     )

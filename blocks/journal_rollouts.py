@@ -149,7 +149,7 @@ class Rollouts:
 
     def live(self, environment: str) -> Release | None:
         """What the newest promotion brought; None before the first."""
-        return self._nth_live(environment, 1)
+        return next(iter(self.lived(environment, newest=1)), None)
 
     def previous(self, environment: str) -> Release | None:
         """What was live before the live one came; where a rollback without a version goes.
@@ -157,21 +157,23 @@ class Rollouts:
         Promotions stack up; a rollback takes the stack down to the release it went back to. So after 1.0, 1.1, 1.2 and a rollback to 1.1
         the previous one is 1.0: a rollback never leads to a release that was rolled back from, nor to a newer one that it skipped.
         """
-        return self._nth_live(environment, 2)
+        return next(iter(self.lived(environment, newest=2)[1:]), None)
 
-    def _nth_live(self, environment: str, nth: int) -> Release | None:
+    def lived(self, environment: str, *, newest: int) -> Sequence[Release]:
+        """The live one first, then those before it in the order in which they can be gone back through, each with the secrets that its
+        newest promotion there gave it.
+        """
         query = (
-            select(rollouts.c.release_id, rollouts.c.kind)
+            select(rollouts.c.id, rollouts.c.release_id, rollouts.c.kind)
             .where(rollouts.c.environment == environment, rollouts.c.promoted_at.is_not(None))
             .order_by(rollouts.c.number)
         )
 
-        def look(connection: Connection) -> Release | None:
-            stack = _stack((row["release_id"], row["kind"]) for row in all_rows(connection, query))
-            if len(stack) < nth:
-                return None
-            found = one(connection, select(releases).where(releases.c.id == stack[-nth]))
-            return release_in(found) if found else None
+        def look(connection: Connection) -> list[Release]:
+            promotions = all_rows(connection, query)
+            brought = {row["release_id"]: row["id"] for row in promotions}
+            stack = _stack((row["release_id"], row["kind"]) for row in promotions)
+            return [_as_brought(connection, release, brought[release]) for release in stack[::-1][:newest]]
 
         return self._database.read(look)
 
@@ -268,6 +270,12 @@ def _consequences(events: Iterable[Event], now: datetime) -> dict[str, Any]:
         elif isinstance(event, Closed):
             changes |= {"ended_at": now, "ending": event.ending.value, "message": plain(event.message)}
     return changes
+
+
+def _as_brought(connection: Connection, release: str, rollout: str) -> Release:
+    opening = select(entries.c.payload).where(entries.c.rollout == rollout, entries.c.sequence == 1)
+    secrets = json.loads(connection.execute(opening).scalar_one())["plan"]["release"].get("secrets", {})
+    return replace(release_in(connection.execute(select(releases).where(releases.c.id == release)).mappings().one()), secrets=secrets)
 
 
 def _stack(promotions: Iterable[tuple[str, str]]) -> list[str]:

@@ -21,11 +21,12 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator
 
 from blocks.engine_errors import is_refusal, may_pass
+from blocks.registry_configuration import configurations_of
 from blocks.registry_envelopes import Envelopes
 from blocks.registry_pause import is_local, pause_asked_by, pause_in, with_pauses
 from blocks.registry_shelf import MANIFESTS, delete_manifest, manifests_in
 from delivery.errors import DeliveryError, InvalidSettings, TransientError
-from delivery.image import ImageRef, is_digest
+from delivery.image import ImageConfiguration, ImageRef, is_digest
 from delivery.ports import Registry, RegistryAccess
 from delivery.retention import Manifest
 
@@ -116,6 +117,11 @@ class OciRegistry(Block):
         """The documents of a kind beside the image, by whomever."""
         with self._session(image.repository, "pull") as session:
             return self._envelopes(session, image).documents(kind)
+
+    def configurations(self, image: ImageRef) -> Sequence[ImageConfiguration]:
+        """How the image says that it is to be run, one per platform."""
+        with self._session(image.repository, "pull") as session:
+            return configurations_of(session.ask, image)
 
     def access(self) -> RegistryAccess:
         password = self.password.get_secret_value() if self.password is not None else ""

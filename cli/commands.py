@@ -196,6 +196,23 @@ def scan(release: Release) -> None:
 
 
 @app.command()
+def rotate(
+    environment: Environment,
+    secret: Annotated[str, typer.Argument(help="The secret variable, for instance DATABASE_URL.", metavar="SECRET")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show where it stands.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Renew a secret without anybody noticing: shows how far it has come and what comes next, and asks for its rollout when that is due.
+
+    Two versions are valid at once (SECRET@1 and SECRET@2 in the environment-secrets block) until nobody works with the old one any more.
+    Ask as often as you like: each step is read from how things stand.
+    """
+    from cli.rotation import rotate as look_and_go_on
+
+    look_and_go_on(environment, secret, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Look at everything a rollout leans on, and say what to do about what is missing."""
     from cli.doctor import show_examination

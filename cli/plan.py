@@ -8,6 +8,7 @@ from cli.house import open_local_house
 from cli.journal import release_named
 from delivery.environment import Kind
 from delivery.plan import Plan, Step, StepKind, plan_rollout
+from flows.promote import release_to_bring
 from flows.validation import require_values
 
 WORDS = {
@@ -34,7 +35,7 @@ def show_plan(release: str, environment: str, *, kind: Kind, as_json: bool) -> N
     """Under today's environment file and from what is live now; an approval freezes a plan, this does not."""
     with open_local_house() as house:
         policy = house.environment(environment)
-        found = release_named(house.store, release)
+        found = release_to_bring(house, release_named(house.store, release), policy, kind)
         capabilities = house.target(policy).capabilities
         if kind != "rollback":
             require_values(house, policy, found)

@@ -277,6 +277,11 @@ class Environment:
         return self.name.capitalize()
 
     @property
+    def secret_versions(self) -> Mapping[str, int]:
+        """Which version of each registered secret whatever is brought here now runs with."""
+        return {name: kept.version for name, kept in self.secrets.items()}
+
+    @property
     def provokes(self) -> bool:
         """Whether an inspection asks for more than pages: never where people approve, since real users are there."""
         return self.approval.policy == "automatic" if self.inspection.provoke is None else self.inspection.provoke

@@ -56,3 +56,13 @@ def tags_at_publish(version: Semver, sha: Sha, *, on_main: bool) -> tuple[str, .
 def tags_on_staging(version: Semver) -> tuple[str, ...]:
     """The names an image gets once staging runs it (R8)."""
     return ("staging-latest", f"staging-{version.tag}")
+
+
+@dataclass(frozen=True)
+class ImageConfiguration:
+    """How an image says that it is to be run. `user` is as it stands there, "" where nothing does; `megabytes` (10^6) are what it takes in
+    the registry, compressed.
+    """
+
+    user: str
+    megabytes: float

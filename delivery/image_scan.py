@@ -8,7 +8,7 @@ from typing import Any
 from delivery.dsse import NotProven
 from delivery.errors import DeliveryError
 from delivery.gate import Gate
-from delivery.image import ImageRef
+from delivery.image import ImageConfiguration, ImageRef
 from delivery.image_policy import IMAGES, ImagePolicy
 from delivery.release import Release
 from delivery.sbom import Sbom
@@ -29,6 +29,7 @@ class ImageScan:
     image: ImageRef
     digest: str
     sbom: Sbom
+    made: tuple[ImageConfiguration, ...]
     vulnerabilities: Scan
     advisories: str
 
@@ -49,7 +50,7 @@ def _against(scans: Sequence[ImageScan], release: Release, policy: ImagePolicy, 
     told = [f"{name}: {wrong}" for wrong in gate.wrong_waivers()]
     for one in scans:
         seen = one.vulnerabilities
-        own = policy.findings(one.sbom, one.service, release.sha)
+        own = policy.findings(one.sbom, one.made, one.service, release.sha)
         decision = gate.decide(IMAGES, Scanned(own + (seen.findings if isinstance(seen, Scanned) else ())), fails_at=policy.fails_at)
         told += [f"{name}: {finding.severity}: {finding.sentence()}" for finding in worst_first(decision.stopping)]
         if isinstance(seen, NotScanned) and (blind := gate.decide(IMAGES, seen, fails_at=policy.fails_at).blind):

@@ -79,7 +79,7 @@ class Plan:
 
     def beside(self, elsewhere: Iterable[Release]) -> "Plan":
         """The same plan, with the versions that serve where the release goes next."""
-        return replace(self, elsewhere=tuple(one for one in elsewhere if self.blue is None or one.id != self.blue.id))
+        return replace(self, elsewhere=tuple(one for one in elsewhere if self.blue is None or one.build != self.blue.build))
 
     @property
     def step_names(self) -> tuple[str, ...]:
@@ -105,11 +105,15 @@ def plan_rollout(
     """The plan that brings `environment` from `blue` to `release`.
 
     A rollback goes to a release that has already lived here: no migration (the schema stays, the old version is proven on it), no
-    gradual shift, no load test. Raises `InvalidSettings` when the target cannot do what the environment asks for.
+    gradual shift, no load test; it runs with the secrets that it had here. Whatever goes forward runs with the versions of secrets that the
+    environment's file names. The same images under other settings bring no migration. Raises `InvalidSettings` when the target cannot do
+    what the environment asks for.
     """
     _refuse_what_cannot_be(environment, frozenset(capabilities), blue=blue, release=release)
     limits = environment.deadlines
     going_back = kind == "rollback"
+    release = release if going_back else replace(release, secrets=environment.secret_versions)
+    brings_code = blue is None or blue.build != release.build
 
     def step(kind: StepKind, *, name: str = "", percent: int | None = None, seconds: float | None = None, deadline: float = 0.0) -> Step:
         return Step(
@@ -121,7 +125,7 @@ def plan_rollout(
         )
 
     forward = [step(StepKind.PREPARE, deadline=limits.prepare_seconds)]
-    if release.migrations and not going_back:
+    if release.migrations and brings_code and not going_back:
         proof = [step(StepKind.PROVE, deadline=limits.prove_seconds)] if environment.prove.clone and blue is not None else []
         kept = [step(StepKind.BACKUP, deadline=limits.backup_seconds)] if _backs_up(environment, frozenset(capabilities)) else []
         forward += [*proof, *kept, step(StepKind.MIGRATE, deadline=limits.migrate_seconds)]
@@ -191,7 +195,8 @@ def _may_take_schema_back(environment: Environment, forward: Iterable[Step], blu
 def _refuse_what_cannot_be(environment: Environment, able: Collection[Capability], *, blue: Release | None, release: Release) -> None:
     if blue is not None and blue.id == release.id:
         raise InvalidSettings(
-            f"{environment.title} already runs {release.id}.", next="release another version, or roll back to an earlier one."
+            f"{environment.title} already runs {release.id}.",
+            next="release another version, roll back to an earlier one, or bring it new settings: kind config.",
         )
     require_able(environment, able)
     if Capability.RUN_ONCE not in able and release.migrations:

@@ -13,12 +13,13 @@ from delivery.dora_facts import Story
 from delivery.durations import Size
 from delivery.environment import Capability, Standing
 from delivery.health import Counters, HealthReport
-from delivery.image import ImageRef
+from delivery.image import ImageConfiguration, ImageRef
 from delivery.journal import Entry, EventLog
 from delivery.plan import Plan
 from delivery.record import IncidentFact, Lease, RolloutRecord
 from delivery.release import Release
 from delivery.retention import Manifest
+from delivery.rotation import Login
 from delivery.source import Semver, Sha
 from delivery.verification import Hold, Verification
 
@@ -213,6 +214,15 @@ class Counting(Protocol):
         ...
 
 
+@runtime_checkable
+class LettingIn(Protocol):
+    """A target that can try what a version of its database's secret is worth."""
+
+    def login_of(self, release: Release, *, variables: Mapping[str, str]) -> Login | None:
+        """What the database says to the version that `release` runs with; None when it refuses it. Changes nothing."""
+        ...
+
+
 class MetricSource(Protocol):
     """Counters of requests per release since they began; a release nobody knows yet is absent. Raises `TransientError` when unreachable."""
 
@@ -261,6 +271,10 @@ class Registry(Protocol):
 
     def documents(self, image: ImageRef, kind: str) -> Sequence[bytes]:
         """The documents of a kind beside an image, by whomever; what they are worth their signed digest tells."""
+        ...
+
+    def configurations(self, image: ImageRef) -> Sequence[ImageConfiguration]:
+        """How an image says that it is to be run, one per platform; read by digest, and believed only where digests fit."""
         ...
 
     def access(self) -> RegistryAccess: ...
@@ -349,6 +363,12 @@ class JournalStore(Protocol):
 
     def previous(self, environment: str) -> Release | None:
         """What was live before the live one; where a rollback without a version goes."""
+        ...
+
+    def lived(self, environment: str, *, newest: int) -> Sequence[Release]:
+        """The live one first, then those before it in the order in which they can be gone back through, each with the versions of secrets
+        that it was brought with.
+        """
         ...
 
     def verify_chain(self, rollout: str) -> None:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from delivery.environment import Kind
 from delivery.journal import Ending
+from delivery.release import build_of
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class RolloutRecord:
     ended_at: datetime | None = None
     ending: Ending | None = None
     message: str | None = None
+
+    @property
+    def build(self) -> str:
+        """The release as it was published, whichever settings it was brought with."""
+        return build_of(self.release)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ class Verdict:
 
 def why_releases_stay(releases: Sequence[Release], needed: Mapping[str, str], *, keep: int) -> Mapping[str, str]:
     """The releases that stay, by id, with the reason: those `needed` (id -> why), and the first `keep` of `releases` (newest first)."""
-    newest = {release.id: f"among the newest {keep}" for release in releases[:keep]}
+    builds = list(dict.fromkeys(release.build for release in releases))[:keep]  # other settings make no other images
+    newest = {release.id: f"among the newest {keep}" for release in releases if release.build in builds}
     return {**newest, **needed}
 
 

@@ -27,7 +27,7 @@ from blocks.prefect_events import PrefectEvents
 from blocks.prometheus import PrometheusMetrics
 from blocks.registry import OciRegistry
 from blocks.replica_metrics import ReplicaMetrics
-from blocks.secrets import ToolToken, known, names_in
+from blocks.secrets import EnvironmentSecrets, ToolToken, known
 from blocks.settings import Settings, load_environment, settings
 from blocks.signing import KeyFolder, SigningKey
 from blocks.ssh import SshSignatures
@@ -110,9 +110,20 @@ class House:
         target: Target = self._require(TARGETS, environment.environment.target)
         return target
 
+    def secrets(self, environment: Environment) -> EnvironmentSecrets | None:
+        """What its target gives to containers; None for a target that has none of its own."""
+        found: EnvironmentSecrets | None = getattr(self.target(environment), "secrets", None)
+        return found
+
     def secret_names(self, environment: Environment) -> frozenset[str]:
         """The names of the secrets that its containers are given."""
-        return names_in(self._require(TARGETS, environment.environment.target))
+        secrets = self.secrets(environment)
+        return secrets.names() if secrets else frozenset()
+
+    def secret_versions(self, environment: Environment) -> Mapping[str, Sequence[int]]:
+        """Of each secret that is kept in versions, those that are there, oldest first."""
+        secrets = self.secrets(environment)
+        return secrets.versions() if secrets else {}
 
     def metrics(self, environment: Environment, *, also: Iterable[str] = ()) -> MetricSource | None:
         """The metric source that bears the environment's name, with the gauges that its limits name and those in `also`; None: a watch

@@ -28,10 +28,10 @@ def answers_for(house: House, request: PromotionRequest) -> tuple[Answer, ...]:
         policy = policy_of(house, environment)
         found = examine(plan.release, policy, environment.image, store=house.store, keys=house.keys(), registry=house.known_registry())
         broken = tuple(f"{one.stage} {one.about}: {one.what}" for one in found if not one.well)
-    soak = _soak(house, environment.environment.after, plan.release.id)
+    soak = _soak(house, environment.environment.after, plan.release.build)
     backups = _backups(house, environment.name) if environment.go.backup_hours else None
     now, before = house.store.now(), environment.environment.after
-    inspected = _inspected(house, before, plan.release.id, environment.go.open_findings, now) if before else None
+    inspected = _inspected(house, before, plan.release.build, environment.go.open_findings, now) if before else None
     secrets = ages_of(environment.secrets, environment.secret_age, today=now.date())
     alarms = _alarms(house, environment, now) if environment.go.quiet_hours else ()
     given = answers(environment.go, plan.kind, now=now, soak=soak, broken=broken, backups=backups, inspected=inspected, secrets=secrets)
@@ -43,7 +43,7 @@ def _inspected(house: House, before: str, release: str, severity: Severity | Non
     if severity is None:
         return None
     gate = house.environment(before).inspection.gate(now.date())
-    brought = (one.id for one in house.store.rollouts(environment=before, limit=500) if one.promoted_at and one.release == release)
+    brought = (one.id for one in house.store.rollouts(environment=before, limit=500) if one.promoted_at and one.build == release)
     for rollout in brought:  # the newest first; one that went back to it has inspected nothing
         evidence = evidence_of(Progress.of(entry.event for entry in house.store.entries(rollout)), StepKind.INSPECT)
         if evidence is not None and (result := result_of(evidence)) is not None:
@@ -65,6 +65,6 @@ def _soak(house: House, before: str | None, release: str) -> Soak | None:
     """Of the newest promotion there, to the next one of another release."""
     promoted = [record for record in house.store.rollouts(environment=before, limit=500) if record.promoted_at] if before else []
     for place, record in enumerate(promoted):  # the newest first
-        if record.release == release and record.promoted_at:
+        if record.build == release and record.promoted_at:
             return Soak(record.environment, record.promoted_at, promoted[place - 1].promoted_at if place else None)
     return None

@@ -10,7 +10,7 @@ from delivery.errors import InvalidSettings
 from delivery.journal import Evidence, Progress
 from delivery.operations import MigrationWaiver, is_waived
 from delivery.plan import StepKind
-from delivery.release import Release
+from delivery.release import Release, build_of
 from delivery.revisions import Admission, MigrationReview, ReviewedRevision, admit
 from delivery.way_back import evidence_of, known_of, names_in, proven_by, together
 from flows.assembly import House
@@ -126,7 +126,7 @@ def contractions_at(
         wanted = [one for revision in pending for one in contractions(revision)]
         wanted += [proof.contraction for proof in known if proof.contraction.rule == GONE]
         for one in dict.fromkeys(wanted):
-            proofs = [proof for proof in known if proof.contraction == one and proof.release == release.id]
+            proofs = [proof for proof in known if proof.contraction == one and build_of(proof.release) == release.build]
             proof = next(
                 (proof for proof in proofs if proof.holds), proofs[0] if proofs else _nobody_looked(house, environment, one, release)
             )

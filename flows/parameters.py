@@ -14,8 +14,9 @@ def _whole(pattern: str, *, max_length: int | None = None) -> Any:
 
 CommitId = Annotated[str, _whole(r"[0-9a-f]{40}")]
 VersionText = Annotated[str, _whole(r"v?(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})(-[0-9a-z]+([.-][0-9a-z]+)*)?")]
-ReleaseId = Annotated[str, _whole(r"v[0-9]+\.[0-9]+\.[0-9]+(-[0-9a-z.-]+)?-[0-9a-f]{8}", max_length=120)]
+ReleaseId = Annotated[str, _whole(r"v[0-9]+\.[0-9]+\.[0-9]+(-[0-9a-z.-]+)?-[0-9a-f]{8}(-r[1-9][0-9]{0,5})?", max_length=120)]
 EnvironmentName = Annotated[str, _whole(r"[a-z][a-z0-9-]{0,30}")]
+SecretName = Annotated[str, _whole(r"[A-Za-z_][A-Za-z0-9_]{0,99}")]
 Reason = Annotated[str, Field(min_length=1, max_length=500, pattern=r"\S")]
 PersonName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"\S")]
 Days = Annotated[int, Field(ge=1, le=366)]

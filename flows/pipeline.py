@@ -256,7 +256,7 @@ def bring_to_staging(house: House, release: Release, telling: Telling) -> str:
 
 def is_live(house: House, release: Release, environment: str) -> bool:
     live = house.store.live(environment)
-    return live is not None and live.id == release.id
+    return live is not None and live.build == release.build
 
 
 def request_promotion(release_id: str, environment: str, kind: Kind, *, planned: bool = True, remediates: str | None = None) -> str:

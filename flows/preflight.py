@@ -178,7 +178,7 @@ class _Checklist:
         """The newest word on a step, here or in the environment before."""
         places = (self.environment.name, self.environment.environment.after)
         for record in self.house.store.rollouts(limit=LOOKED_BACK):
-            if record.release == release.id and record.environment in places:
+            if record.build == release.build and record.environment in places:
                 progress = Progress.of(entry.event for entry in self.house.store.entries(record.id))
                 told = [progress.finished[s.name] for s in progress.plan.forward if s.kind is kind and s.name in progress.finished]
                 if told:

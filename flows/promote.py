@@ -48,7 +48,8 @@ def promote(
     Args:
         release: The release's id, as the pipeline ends with it, for instance v1.4.2-3f2a1bc9.
         environment: The environment that gets it; it must have lived in the one before it.
-        kind: hotfix uses the shorter way of approval where the environment has one; config changes settings and no code.
+        kind: hotfix uses the shorter way of approval where the environment has one; config changes settings and no code: it also brings
+            the live release anew, with the variables and the versions of secrets that the environment's file names now.
         planned: No for work that nobody had planned; counts for the delivery metrics.
         remediates: The rollout whose failure this one mends, for instance production-7.
 
@@ -70,7 +71,7 @@ def ask(
         return known[0]
     environment = house.environment(environment_name)
     require_no_hold(house, environment)
-    release = house.store.release(release_id)
+    release = release_to_bring(house, house.store.release(release_id), environment, kind)
     require_lived_before(house, release, environment)
     require_admission(house, release, environment)
     if remediates:
@@ -79,9 +80,18 @@ def ask(
     require_eyes(house, plan)
     require_values_for(house, plan)
     expires_at = house.store.now() + timedelta(hours=environment.approval.expires_hours)
+    house.store.save_release(plan.release)
     request = house.store.open_request(plan, key=key, expires_at=expires_at)
     log.info("Request %d: %s", request.number, plan.sentence())
     return request
+
+
+def release_to_bring(house: House, release: Release, environment: Environment, kind: Kind) -> Release:
+    """The release itself; where it is live already and shall have other settings, its images as a release of their own."""
+    live = house.store.live(environment.name)
+    if kind != "config" or live is None or live.build != release.build:
+        return release
+    return release.with_settings(1 + sum(one.build == release.build for one in house.store.releases()))
 
 
 def plan_for(
@@ -111,7 +121,7 @@ def require_rollout_of(house: House, environment: str, rollout: str) -> None:
 def require_lived_before(house: House, release: Release, environment: Environment) -> None:
     """Raises `InvalidSettings` when the release has not been live where this environment's releases must have lived first."""
     before = environment.environment.after
-    if before is None or _newest_promotion(house, before, release.id):
+    if before is None or _newest_promotion(house, before, release.build):
         return
     raise InvalidSettings(
         f"{environment.title} is unchanged. {release.id} has never been live in {before}, expected that before {environment.name}.",
@@ -308,7 +318,7 @@ def leave_evidence(house: House, request: PromotionRequest, run_id: UUID, migrat
     """The artifact that the form links; it is there before anybody is asked."""
     plan = request.plan
     before = plan.environment.environment.after
-    proof = _newest_promotion(house, before, plan.release.id) if before else None
+    proof = _newest_promotion(house, before, plan.release.build) if before else None
     entries = house.store.entries(proof.id) if proof else ()
     gone = contractions_at(house, plan.environment, migrations.revisions) if migrations else ()
     markdown = evidence_markdown(plan, entries, migrations, gone)
@@ -372,6 +382,6 @@ def _signature_needed(request: PromotionRequest, answer: ApprovalForm) -> tuple[
     return None
 
 
-def _newest_promotion(house: House, environment: str, release_id: str) -> RolloutRecord | None:
+def _newest_promotion(house: House, environment: str, build: str) -> RolloutRecord | None:
     records = house.store.rollouts(environment=environment, limit=500)
-    return next((record for record in records if record.release == release_id and record.promoted_at), None)
+    return next((record for record in records if record.build == build and record.promoted_at), None)

@@ -66,15 +66,19 @@ def go_back(
 
 def release_to_go_back_to(house: House, environment: str, version: str | None) -> Release:
     """The release of `version`, which must have been live here, or else the one that was live before the present one."""
+    brought = house.store.lived(environment, newest=100)
+    before = brought[1:]
     if version is None:
-        previous = house.store.previous(environment)
-        if previous is None:
+        others = (one for one in before if one.build != brought[0].build or _has_its_secrets(house, environment, one))
+        if (previous := next(others, None)) is None:
             raise InvalidSettings(
                 f"{environment.capitalize()} is unchanged. No release was live there before the present one.",
                 next="name a version, or release a mended one.",
             )
         return previous
     release = house.store.release_of(Semver.parse(version))
+    if (with_its_secrets := next((one for one in before if one.build == release.build), None)) is not None:
+        return with_its_secrets
     lived = {record.release for record in house.store.rollouts(environment=environment, limit=1000) if record.promoted_at}
     if release.id not in lived:
         raise InvalidSettings(
@@ -82,3 +86,9 @@ def release_to_go_back_to(house: House, environment: str, version: str | None) -
             next=f"promote it instead: it needs an approval for {environment}.",
         )
     return release
+
+
+def _has_its_secrets(house: House, environment: str, release: Release) -> bool:
+    """Whether the versions that it ran with are still there: going back to the same images takes a renewed secret back, or does nothing."""
+    there = house.secret_versions(house.environment(environment))
+    return all(number in there[name] for name, number in release.secrets.items() if name in there)

@@ -50,6 +50,6 @@ def sign_rollout(house: House, rollout: str) -> None:
 def _sign(house: House, release: Release, stage: Stage, facts: Mapping[str, Any], *, environment: str = "") -> None:
     try:
         if (signer := house.signer()) is not None:
-            sign_link(Link(stage, release.id, after="", facts=facts, environment=environment), release, signer, house.store)
+            sign_link(Link(stage, release.build, after="", facts=facts, environment=environment), release, signer, house.store)
     except DeliveryError as broken:
         log.warning("The %s of %s is not signed: %s", stage, release.id, broken)

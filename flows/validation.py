@@ -17,10 +17,9 @@ _KEY = secrets.token_bytes(32)
 
 def values_of(house: House, environment: Environment) -> Values:
     """What an environment has: the variables of its file, and the secrets of its target where the target has a block of them."""
-    target = house.target(environment)
-    block, place = getattr(target, "secrets", None), str(getattr(target, "network", environment.name))
+    block, place = house.secrets(environment), str(getattr(house.target(environment), "network", environment.name))
     known: dict[str, Known] = {name: look(name, value, key=_KEY, place=place) for name, value in environment.variables.items()}
-    for name, value in block.reveal().items() if block is not None else ():
+    for name, value in block.given(environment.secret_versions).items() if block is not None else ():
         known[name] = look(name, value.get_secret_value(), key=_KEY, place=place)
     return Values(environment.name, first=environment.environment.after is None, known=known, whole=block is not None)
 
@@ -48,8 +47,17 @@ def require_values(house: House, environment: Environment, release: Release | No
 
 def require_values_for(house: House, plan: Plan) -> None:
     """As `require_values`, for what a plan brings. The way back asks nobody: it leads to what has run there."""
-    if plan.kind != "rollback":
-        require_values(house, plan.environment, plan.release)
+    if plan.kind == "rollback":
+        return
+    for name, there in house.secret_versions(plan.environment).items():
+        wanted = plan.release.secrets.get(name, there[0])
+        if wanted not in there:
+            known = " and ".join(map(str, there))
+            raise InvalidSettings(
+                f"{plan.environment.title} is unchanged. It is to run with version {wanted} of {name}, and the secrets have {known}.",
+                next=f"add {name}@{wanted} to the environment-secrets block, or correct version in [secrets.{name}].",
+            )
+    require_values(house, plan.environment, plan.release)
 
 
 def _others(house: House, name: str) -> Iterator[Values]:

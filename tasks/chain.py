@@ -48,7 +48,7 @@ def examine(
     registry: Registry | None,
 ) -> Sequence[Finding]:
     """Everything that is to be said about a release, in the order of its life. It is whole when every finding is well."""
-    kept = store.envelopes(release.id)
+    kept = store.envelopes(release.build)
     findings = [_provenance(release, service.name, policy, kept, keys, registry) for service in release.services]
     links, broken = _links(release, policy, kept, keys)
     findings += broken
@@ -61,7 +61,7 @@ def examine(
 
 def signed_facts(release: Release, stage: Stage, policy: ProvenancePolicy, *, store: JournalStore, keys: Keys) -> Mapping[str, Any] | None:
     """What a trusted key last said about a stage of the release; None when none said anything that holds."""
-    links, _ = _links(release, policy, store.envelopes(release.id), keys)
+    links, _ = _links(release, policy, store.envelopes(release.build), keys)
     found = [one for one in links if one.link.stage is stage]
     return found[-1].link.facts if found else None
 
@@ -105,7 +105,7 @@ def _link(data: bytes, release: Release, policy: ProvenancePolicy, keys: Keys, k
     if statement.predicate_type == PROVENANCE_V1:
         return None
     link = link_in(statement)
-    if link.release != release.id or not statement.is_about_all(release.images.values()):
+    if link.release != release.build or not statement.is_about_all(release.images.values()):
         raise NotProven("It is about another release, or about other images.", next=_LOOK)
     if link.after not in known:
         raise NotProven("What was signed before it is gone.", next=_LOOK)
@@ -147,7 +147,7 @@ def require_same_sboms(facts: Mapping[str, Any], release: Release, registry: Reg
 def _promotions(store: JournalStore, release: Release) -> Iterator[RolloutRecord]:
     """Every rollout that brought the release to users, oldest first; going back to it needs no link of its own."""
     for record in reversed(store.rollouts(limit=10_000)):
-        if record.release == release.id and record.promoted_at and record.kind != "rollback" and record.ending is not None:
+        if record.build == release.build and record.promoted_at and record.kind != "rollback" and record.ending is not None:
             yield record
 
 

@@ -21,7 +21,7 @@ from tasks.rollout import TURNED_BACK
 log = logging.getLogger("greenroom.housekeeping")
 
 # Everything in them can be made again, or has been told: what they hold is named by commit, by release or by rollout.
-SWEPT_FOLDERS = ("builds", "checkouts", "logs", "reports", "rollouts", "cache/checks")
+SWEPT_FOLDERS = ("builds", "checkouts", "logs", "reports", "rollouts", "sboms", "cache/checks")
 # So many releases back in each environment a way back by digest stays open.
 WAYS_BACK = 3
 
@@ -30,9 +30,11 @@ def needed_releases(store: JournalStore, environments: Collection[str]) -> Mappi
     """Which releases an environment, a request or a rollout under way needs, by id, with the reason."""
     needed: dict[str, str] = {}
     for name in environments:
-        lived = [record.release for record in store.rollouts(environment=name, limit=1000) if record.promoted_at is not None]
-        for release in list(dict.fromkeys(lived))[:WAYS_BACK]:
-            needed.setdefault(release, f"a way back of {name}")
+        lived = [record for record in store.rollouts(environment=name, limit=1000) if record.promoted_at is not None]
+        builds = list(dict.fromkeys(record.build for record in lived))[:WAYS_BACK]
+        for record in lived:
+            if record.build in builds:
+                needed.setdefault(record.release, f"a way back of {name}")
     for request in store.requests(open_only=True):
         needed[request.plan.release.id] = f"request {request.number} asks for it"
     for record in store.rollouts(open_only=True):

@@ -63,10 +63,11 @@ def scan_image(service: str, image: ImageRef, registry: Registry, known: Advisor
         file.unlink(missing_ok=True)  # it is made anew the next time
         raise
     registry.attach_document(image, document, kind=CYCLONEDX)
+    made = tuple(registry.configurations(image))
     if isinstance(known, NotScanned):
-        return ImageScan(service, image, _digest(document), sbom, known, "")
+        return ImageScan(service, image, _digest(document), sbom, made, known, "")
     scan = _weigh(file, service, known, work_dir=work_dir)
-    return ImageScan(service, image, _digest(document), sbom, scan, str(known.as_of))
+    return ImageScan(service, image, _digest(document), sbom, made, scan, str(known.as_of))
 
 
 def _describe(image: ImageRef, access: RegistryAccess, file: Path, service: str, *, work_dir: Path) -> None:

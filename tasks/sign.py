@@ -39,11 +39,11 @@ def sign_and_attach(statement: Statement, image: ImageRef, signer: Signer, regis
 
 def sign_link(link: Link, release: Release, signer: Signer, store: JournalStore) -> None:
     """Puts a link at the end of the release's chain in the journal. Signed again with the same facts, it is not there twice."""
-    kept = store.envelopes(release.id)
+    kept = store.envelopes(release.build)
     if any(_says_the_same(data, link) for data in kept):
         return
     after = fingerprint_of(kept[-1]) if kept else ""
-    store.keep_envelope(release.id, signer.sign(IN_TOTO, replace(link, after=after).of(release).written()).written())
+    store.keep_envelope(release.build, signer.sign(IN_TOTO, replace(link, after=after).of(release).written()).written())
 
 
 def _says_the_same(data: bytes, link: Link) -> bool:

@@ -28,7 +28,7 @@ def require_proven(release: Release, policy: ProvenancePolicy, *, store: Journal
     """Raises `NotProven`, naming the image and why, unless each image of the release has a signed provenance that the policy accepts."""
     if not policy.required:
         return
-    kept = store.envelopes(release.id)
+    kept = store.envelopes(release.build)
     for service in release.services:
         proof = proof_of(release, service.name, policy, kept=kept, keys=keys, registry=registry)
         if isinstance(proof, str):

@@ -118,6 +118,9 @@ class MemoryJournal:
         found = [record for record in found if environment in (None, record.environment) and not (open_only and record.ended_at)]
         return found[:limit]
 
+    def lived(self, environment: str, *, newest: int) -> Sequence[Release]:
+        return [self._releases[release] for release in dict.fromkeys(self._brought(environment))][:newest]
+
     def live(self, environment: str) -> Release | None:
         brought = self._brought(environment)
         return self._releases[brought[0]] if brought else None

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, model_validator
 from blocks.docker_backups import Backups
 from blocks.docker_copies import Copies
 from blocks.docker_health import ReplicaHealth
+from blocks.docker_logins import login_in
 from blocks.docker_replicas import AT_ONCE, Replicas, side_by_side
 from blocks.docker_room import Room
 from blocks.docker_routing import ReplicaRouting
@@ -26,8 +27,9 @@ from delivery.durations import Size
 from delivery.environment import Capability, Standing
 from delivery.errors import DeliveryError, InvalidSettings
 from delivery.health import HealthReport
-from delivery.ports import Address, BackingUp, Copying, Counting, RunResult, Target, Token
+from delivery.ports import Address, BackingUp, Copying, Counting, LettingIn, RunResult, Target, Token
 from delivery.release import Release
+from delivery.rotation import Login
 
 _TAIL_LINES = 2_000
 # The exit code of coreutils' timeout, for a one-off command that was killed since it took too long.
@@ -186,7 +188,7 @@ class DockerTarget(Block):
         labels = self._replicas.labels(release, declared) | {"kind": "once", "fence": str(token.fence)}
         name = f"gr-{self.environment}-once-{release.id}-{service}-{act}"
         blueprint = self._replicas.blueprint(
-            release, declared, name, labels, self._replicas.variables_of(declared, variables), command=command
+            release, declared, name, labels, self._replicas.variables_of(release, declared, variables), command=command
         )
         container = self._under_way(name)
         if container is None:
@@ -282,6 +284,9 @@ class DockerTarget(Block):
 
     def table_sizes(self, release: Release, *, variables: Mapping[str, str]) -> Mapping[str, Size]:
         return self._backups.sizes(release, variables=variables)
+
+    def login_of(self, release: Release, *, variables: Mapping[str, str]) -> Login | None:
+        return login_in(self._backups, release, variables=variables)
 
     # ---- starting
 
@@ -402,3 +407,4 @@ _: type[Target] = DockerTarget
 __: type[Copying] = DockerTarget
 ___: type[BackingUp] = DockerTarget
 ____: type[Counting] = DockerTarget
+_____: type[LettingIn] = DockerTarget

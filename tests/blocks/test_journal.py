@@ -78,8 +78,14 @@ def released(
     journal: SqlJournal, version: str, *, kind: Kind = "normal", environment: str = "production", sick_at: str | None = None
 ) -> tuple[str, Closed]:
     """A whole rollout."""
-    lease = held(journal, environment=environment)
-    plan = plan_rollout(a_release(version), an_environment(environment), capabilities=ALL, blue=journal.live(environment), kind=kind)
+    live = journal.live(environment)
+    return carried_out(
+        journal, plan_rollout(a_release(version), an_environment(environment), capabilities=ALL, blue=live, kind=kind), sick_at
+    )
+
+
+def carried_out(journal: SqlJournal, plan: Plan, sick_at: str | None = None) -> tuple[str, Closed]:
+    lease = held(journal, environment=plan.environment.name)
 
     def act(step: Step) -> Evidence:
         return Evidence(well=step.name != sick_at, summary="seen")
@@ -580,6 +586,15 @@ def test_going_back_leads_to_what_was_live_before_and_never_to_what_was_rolled_b
     released(journal, "9.9.9", environment="staging")
     assert journal.live("production") == (a_release(live) if live else None)
     assert journal.previous("production") == (a_release(previous) if previous else None)
+
+
+def test_what_lived_comes_with_the_secrets_that_it_was_brought_with(journal: SqlJournal) -> None:
+    first, again = a_release("1.0.0"), a_release("1.0.0").with_settings(2)
+    released(journal, "1.0.0")
+    carried_out(journal, replace(a_plan("1.1.0"), release=again.with_secret("URL", 2), blue=first, kind="config"))
+    assert journal.lived("production", newest=9) == [again.with_secret("URL", 2), first]
+    assert journal.release(again.id) == again
+    assert journal.release_of(first.version) == first
 
 
 def test_a_release_that_was_turned_back_was_never_live(journal: SqlJournal) -> None:

@@ -1,13 +1,7 @@
-from prefect.blocks.core import Block
-from pydantic import SecretStr
+import pytest
+from pydantic import SecretStr, ValidationError
 
-from blocks.secrets import EnvironmentSecrets, names_in, redactor
-
-
-class Platform(Block):
-    """A target, as far as its secrets go."""
-
-    secrets: EnvironmentSecrets | None = None
+from blocks.secrets import EnvironmentSecrets, redactor
 
 
 def test_a_secret_shows_only_when_it_is_asked_for() -> None:
@@ -30,7 +24,35 @@ def test_values_too_short_to_be_secret_leave_a_log_readable() -> None:
     assert redactor([SecretStr("1"), SecretStr("")])("1 of 10 is done") == "1 of 10 is done"
 
 
-def test_a_target_tells_the_names_of_the_secrets_it_hands_out_and_no_value() -> None:
+def test_the_names_of_secrets_are_told_without_a_value() -> None:
     secrets = EnvironmentSecrets(values={"DATABASE_URL": "postgresql://app:hunter2@db", "REDIS_URL": "redis://x"})
-    assert names_in(Platform(secrets=secrets)) == {"DATABASE_URL", "REDIS_URL"}
-    assert names_in(Platform()) == frozenset()
+    assert secrets.names() == {"DATABASE_URL", "REDIS_URL"}
+
+
+VERSIONS = EnvironmentSecrets(values={"TOKEN": "of-great-value", "URL@1": "the-first-one", "URL@2": "the-second-one"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [({}, "the-first-one"), ({"URL": 1}, "the-first-one"), ({"URL": 2}, "the-second-one"), ({"URL": 3, "TOKEN": 7}, "the-second-one")],
+)
+def test_a_variable_is_given_in_the_version_that_is_wanted_else_the_oldest_and_for_a_retired_one_the_newest(
+    wanted: dict[str, int], given: str
+) -> None:
+    found = {name: value.get_secret_value() for name, value in VERSIONS.given(wanted).items()}
+    assert found == {"TOKEN": "of-great-value", "URL": given}
+
+
+def test_every_version_is_kept_out_of_what_people_read_and_its_variable_is_named_once() -> None:
+    assert redactor(VERSIONS.reveal().values())("the-first-one, the-second-one") == "***, ***"
+    assert VERSIONS.names() == {"TOKEN", "URL"}
+    assert VERSIONS.versions() == {"URL": (1, 2)}
+
+
+@pytest.mark.parametrize(
+    "values", [{"URL@two": "secret-value"}, {"URL@": "secret-value"}, {"URL@1": "secret-value", "URL": "secret-value"}]
+)
+def test_a_version_that_cannot_be_meant_is_refused_without_its_value(values: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match=r"got .* expected") as refused:
+        EnvironmentSecrets(values=values)  # type: ignore[arg-type]
+    assert "secret-value" not in refused.value.json(include_input=False)

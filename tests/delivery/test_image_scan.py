@@ -9,7 +9,7 @@ import pytest
 from delivery.dsse import NotProven
 from delivery.errors import DeliveryError
 from delivery.gate import NOT_SCANNED, CheckWaiver
-from delivery.image import ImageRef
+from delivery.image import ImageConfiguration, ImageRef
 from delivery.image_policy import IMAGES, REVISION, UNKNOWN, ImagePolicy
 from delivery.image_scan import ImageScan, require_acceptable, require_fresh, scan_facts, scan_sentence
 from delivery.sbom import Package, Sbom, sbom_in
@@ -21,21 +21,24 @@ TODAY = date(2026, 3, 1)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 POLICY = ImagePolicy(scan_days=30)
 FLASK = Package("pypi", "flask", "3.1.0")
+PLAIN = ImageConfiguration(user="10001", megabytes=80.0)
 SOUND = Sbom((FLASK,), {REVISION: str(RELEASE.sha)})
 HOLE = Finding("trivy", "CVE-2026-1", Severity.HIGH, "Python: flask 3.1.0", "lets in everybody")
 
 
-def scans(sbom: Sbom = SOUND, seen: Scan = Scanned()) -> tuple[ImageScan, ...]:  # noqa: B008  both are frozen
-    return tuple(ImageScan(one.name, RELEASE.images[one.name], "sha256:" + "5" * 64, sbom, seen, "2026-02-28") for one in RELEASE.services)
+def scans(sbom: Sbom = SOUND, seen: Scan = Scanned(), made: ImageConfiguration = PLAIN) -> tuple[ImageScan, ...]:  # noqa: B008  both are frozen
+    return tuple(
+        ImageScan(one.name, RELEASE.images[one.name], "sha256:" + "5" * 64, sbom, (made,), seen, "2026-02-28") for one in RELEASE.services
+    )
 
 
 def waived(rule: str, place: str | None = None, until: date = TODAY) -> ImagePolicy:
     return replace(POLICY, waiver=(CheckWaiver(check=IMAGES, rule=rule, place=place, reason="known", owner="Ann", until=until),))
 
 
-def refused(sbom: Sbom = SOUND, seen: Scan = Scanned(), policy: ImagePolicy = POLICY) -> str:  # noqa: B008  all are frozen
+def refused(sbom: Sbom = SOUND, seen: Scan = Scanned(), policy: ImagePolicy = POLICY, made: ImageConfiguration = PLAIN) -> str:  # noqa: B008  all are frozen
     try:
-        require_acceptable(scans(sbom, seen), RELEASE, {"production": policy}, TODAY)
+        require_acceptable(scans(sbom, seen, made), RELEASE, {"production": policy}, TODAY)
     except DeliveryError as stopped:
         return stopped.what
     return ""
@@ -62,6 +65,29 @@ def test_images_with_nothing_against_them_pass() -> None:
 )
 def test_each_of_these_stops_a_release_by_name(sbom: Sbom, seen: Scan, why: str) -> None:
     assert why in refused(sbom, seen)
+
+
+@pytest.mark.parametrize(
+    ("user", "why"),
+    [
+        ("10001", ""),
+        ("10001:10001", ""),
+        ("", "api user runs as root"),
+        ("0", "api user runs as root"),
+        ("00:10001", "api user runs as root"),
+        ("app", "api user runs as 'app', which nobody can prove not to be root"),
+    ],
+)
+def test_only_a_user_by_number_is_proved_not_to_be_root(user: str, why: str) -> None:
+    found = refused(made=replace(PLAIN, user=user))
+    assert why in found
+    assert bool(found) is bool(why)
+    assert refused(made=replace(PLAIN, user=user), policy=waived("user")) == ""
+
+
+def test_an_image_may_be_as_large_as_the_environment_says() -> None:
+    assert refused(policy=replace(POLICY, most_mb=80)) == ""
+    assert "api size is 80 MB large, expected at most 79" in refused(policy=replace(POLICY, most_mb=79))
 
 
 def test_a_finding_below_the_gate_stops_nothing() -> None:

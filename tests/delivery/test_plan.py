@@ -9,6 +9,7 @@ from delivery.application import Smoke
 from delivery.environment import Capability, Environment, Proving, Traffic
 from delivery.errors import InvalidSettings
 from delivery.plan import Plan, StepKind, plan_rollout
+from delivery.secret_age import KeptSecret
 from tests.delivery.samples import ALL, a_plan, a_release, an_environment
 
 BACK = ("restore", "announce-rollback", "collect", "remove")
@@ -114,6 +115,23 @@ def test_a_watch_may_stay_blind_for_as_long_as_the_environment_allows() -> None:
 def test_the_release_that_is_live_is_not_rolled_out_again() -> None:
     with pytest.raises(InvalidSettings, match=r"Production already runs v1\.1\.0-"):
         a_plan("1.1.0", blue="1.1.0")
+
+
+def test_the_live_images_under_other_settings_are_a_release_of_their_own_that_migrates_nothing() -> None:
+    live = a_release("1.1.0")
+    environment = replace(an_environment(), secrets={"URL": KeptSecret(owner="Bea", version=2)})
+    plan = plan_rollout(live.with_settings(2), environment, capabilities=ALL, blue=live, kind="config")
+    assert (plan.release.id, plan.release.build, plan.release.images) == (f"{live.id}-r2", live.id, live.images)
+    assert (plan.release.secrets, plan.blue and plan.blue.secrets) == ({"URL": 2}, {})
+    assert {"migrate", "prove"}.isdisjoint(names(plan))
+    assert {"check", "shift-10", "watch-10", "promote"} <= {*names(plan)}
+
+
+def test_a_release_goes_back_with_the_secrets_that_it_had() -> None:
+    environment = replace(an_environment(), secrets={"URL": KeptSecret(owner="Bea", version=2)})
+    before = a_release("1.0.0").with_secret("URL", 1)
+    plan = plan_rollout(before, environment, capabilities=ALL, blue=a_release("1.1.0"), kind="rollback")
+    assert plan.release.secrets == {"URL": 1}
 
 
 def test_steps_that_the_target_cannot_make_are_refused_with_the_alternative() -> None:

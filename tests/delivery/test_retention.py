@@ -91,6 +91,12 @@ def test_what_is_needed_stays_beside_the_newest() -> None:
     }
 
 
+def test_the_same_images_under_other_settings_take_no_place_among_the_newest() -> None:
+    newest, before, oldest = (a_version(number) for number in (3, 2, 1))
+    staying = why_releases_stay([newest.with_settings(3), newest.with_settings(2), newest, before, oldest], {}, keep=2)
+    assert staying.keys() == {newest.id, f"{newest.id}-r2", f"{newest.id}-r3", before.id}
+
+
 names = st.sampled_from("abcdef")
 
 

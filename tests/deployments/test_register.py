@@ -45,7 +45,7 @@ def registered(settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
 
 def test_every_deployment_names_a_flow_of_its_own() -> None:
     back = ("rollback", "recover", "canary-verification")
-    upkeep = ("housekeeping", "restore-test", "delivery-metrics", "health-overview", "calibration", "preflight", "secret-age")
+    upkeep = ("housekeeping", "restore-test", "delivery-metrics", "health-overview", "calibration", "preflight", "rotation", "secret-age")
     flows = ("pipeline", "promote", *back, *upkeep)
     assert deployment_names() == [f"{name}/{name}" for name in flows]
 

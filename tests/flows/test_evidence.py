@@ -91,6 +91,15 @@ def test_the_whole_chain_of_an_approved_release_holds(stage: Stage, approved: Re
     assert found[6].what == "production-1: Production runs v1.0.0."
 
 
+def test_the_same_images_under_other_settings_stand_on_the_chain_of_their_build_and_go_on_with_it(stage: Stage, approved: Release) -> None:
+    record = stage.bring(approved.with_settings(2), "production", "config")
+    assert record.release == f"{approved.id}-r2"
+    found = findings(stage, approved)
+    assert broken(stage, approved) == []
+    assert [one.what for one in found if one.stage == "rollout"][-1] == "production-2: Production runs v1.0.0."
+    assert findings(stage, approved.with_settings(2)) == found
+
+
 def test_a_release_about_which_nothing_was_signed_has_no_chain(stage: Stage, keyring: Keyring) -> None:
     del keyring
     del stage.house.blocks._blocks["signing-key", "default"]  # type: ignore[attr-defined]

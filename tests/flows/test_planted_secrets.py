@@ -4,8 +4,6 @@ Everything that is left behind is searched for each of them, in every spelling: 
 journal's file, the work directory, what Slack was sent, what this process logged, and the arguments of every process that ran meanwhile.
 """
 
-import base64
-import html
 import json
 import logging
 import sqlite3
@@ -16,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 import pytest
 from prefect import Flow
@@ -34,51 +32,13 @@ from flows.promote import promote
 from flows.rollback import rollback
 from tests.blocks.test_notifier import Slack, slack
 from tests.flows.conftest import Stage
+from tests.planted_secrets import DATABASE_PASSWORD, SECRETS, searched, spelled
 from tests.prefect_stage import prefect_server
 from tests.tasks.repository import Repository
 
 KNOWN, SEEN = "what-a-careless-tool-knows", "seen"
 __all__ = ["slack"]  # a fixture of the neighbour's
 pytestmark = pytest.mark.prefect
-
-DATABASE_PASSWORD = "d8-p@ss/w%rd:x?y"
-SECRETS = {
-    "a plain token": "plain-3f8a61c2e94b",
-    "a password inside an address": DATABASE_PASSWORD,
-    "a key of several lines": "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIPla\nnted8f3c/aa+0Bx9Tq==\n-----END PRIVATE KEY-----",
-    "a document": '{"type": "service", "key": "doc-77c1\\nd02e"}',
-    "quotes and backslashes": "q\"uo'te\\d-51b9",
-    "other letters": "schlüssel-ñ-ключ-9d41",
-    "markup": "<b>&amp;'x'</b>-40ae",
-    "base64 already": "bm90LWEtc2VjcmV0LWJ1dC1vbmUhIQ+/==",
-    "a Slack token": "xoxb-2851-7731-planted",
-    "a registry's password": "ghp_PLANTED4f6b2a9d7e",
-    "a Git token": "glpat-planted-a83e_11",
-    "a tool's token": "tool.planted/5c:e0",
-}
-
-
-def spelled(secret: str) -> dict[str, str]:
-    """Written down here once more, so that a spelling which the product forgets is missed."""
-    data = secret.encode()
-    return {
-        "as it is": secret,
-        "as JSON": json.dumps(secret)[1:-1],
-        "as JSON in its own letters": json.dumps(secret, ensure_ascii=False)[1:-1],
-        "by repr": repr(secret)[1:-1],
-        "as an address": quote(secret, safe=""),
-        "as a path": quote(secret),
-        "as a form": quote_plus(secret),
-        "as HTML": html.escape(secret),
-        "in base64": base64.b64encode(data).decode(),
-        "in base64 for addresses": base64.urlsafe_b64encode(data).decode().rstrip("="),
-        "in base64 after a name": base64.b64encode(b"me:" + data).decode(),
-    } | {f"line {number}": line for number, line in enumerate(secret.splitlines())}
-
-
-def searched(how: str, spelling: str) -> str:
-    """Of base64 the middle: its ends depend on what stands around it."""
-    return spelling.rstrip("=")[4:-1] if "base64" in how else spelling
 
 
 def everything() -> str:

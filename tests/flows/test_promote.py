@@ -1,5 +1,7 @@
 """The request, the gate and the last look, as far as they need no Prefect server."""
 
+from collections.abc import Callable
+
 import pytest
 
 from delivery.approval import Approval, PromotionRequest
@@ -66,6 +68,23 @@ def test_an_approval_in_the_journal_opens_the_gate(stage: Stage) -> None:
 
 def test_a_hotfix_passes_where_the_environment_allows_it(stage: Stage) -> None:
     assert pass_gate(stage, asked(stage, stage.on_staging("1.0.0"), kind="hotfix")) == ("policy",)
+
+
+def test_the_live_release_gets_other_settings_as_a_rollout_of_its_own_however_often(
+    stage: Stage, edit_environment: Callable[[str, str, str], None]
+) -> None:
+    release = stage.on_staging("1.0.0")
+    carry(stage, asked(stage, release))
+    with pytest.raises(InvalidSettings, match="already runs"):
+        asked(stage, release, key="run-2")
+    today = stage.house.store.now().date()
+    edit_environment("production", "[provenance]", f'[secrets.URL]\nowner = "Bea"\nversion = 2\ncreated = "{today}"\n[provenance]')
+    for number in (2, 3):
+        record = carry(stage, asked(stage, release, key=f"settings {number}", kind="config"))
+        assert (record.ending, record.release) == (Ending.LIVE, f"{release.id}-r{number}")
+    live = stage.house.store.live("production")
+    assert live is not None
+    assert (live.build, live.secrets) == (release.id, {"URL": 2})
 
 
 def test_why_it_is_done_stays_with_the_request_and_its_rollout(stage: Stage) -> None:

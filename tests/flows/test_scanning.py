@@ -65,7 +65,7 @@ def build(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Itera
     engine, made = docker.from_env(), list[str]()
     block = OciRegistry(host=registry.address, namespace="team", insecure=True)
 
-    def built(version: str, *, package: str = "leaky", revision: str = "", tag: str = "v1.0.0") -> ImageRef:
+    def built(version: str, *, package: str = "leaky", revision: str = "", tag: str = "v1.0.0", user: str = "10001") -> ImageRef:
         folder = tmp_path_factory.mktemp("image")
         info = folder / f"{package}-{version}.dist-info"
         info.mkdir()
@@ -74,7 +74,7 @@ def build(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Itera
         (info / "only").write_text(uuid.uuid4().hex)
         label = f"LABEL org.opencontainers.image.revision={revision or a_release('1.0.0').sha}\n"
         (folder / "Dockerfile").write_text(
-            f"FROM scratch\nCOPY {info.name} /usr/lib/python3/site-packages/{info.name}\n{label}USER 10001\n"
+            f"FROM scratch\nCOPY {info.name} /usr/lib/python3/site-packages/{info.name}\n{label}USER {user}\n"
         )
         made.append(f"greenroom.test/scanned:{uuid.uuid4().hex[:8]}")
         engine.images.build(path=str(folder), tag=made[-1], rm=True)
@@ -152,6 +152,15 @@ def test_what_is_scanned_is_the_digest_wherever_the_tag_has_moved(yard: Yard) ->
 def test_an_image_of_another_commit_is_stopped(yard: Yard) -> None:
     with pytest.raises(DeliveryError, match=r"label org\.opencontainers\.image\.revision is ffff"):
         scan_published(yard.house, yard.release(yard.build("1.4", revision="f" * 40)))
+
+
+def test_an_image_that_runs_as_a_name_or_is_too_large_is_stopped(yard: Yard) -> None:
+    file = yard.stage.environments / "production.toml"
+    file.write_text(file.read_text().replace("scan_days = 30", "scan_days = 30\nmost_mb = 0.0001"))
+    with pytest.raises(DeliveryError) as stopped:
+        yard.scanned(yard.build("1.4", user="app"))
+    assert "api user runs as 'app', which nobody can prove not to be root" in stopped.value.what
+    assert "MB large, expected at most 0.0001" in stopped.value.what
 
 
 def test_without_advisories_nothing_is_called_clean(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,16 @@ def wish(stage: Stage, release: Release) -> object:
     return ask(stage.house, release.id, "production", "normal", key="run-1")
 
 
+def test_a_version_of_a_secret_that_is_not_there_keeps_the_release_out(
+    stage: Stage, needy: Release, give: Callable[..., None], edit_environment: Callable[[str, str, str], None]
+) -> None:
+    versions = {f"DATABASE_URL@{number}": URL.format(f"word-{number}", "production") for number in (1, 2)}
+    give("production", SECRET_KEY=OTHER_KEY, **versions)
+    edit_environment("production", "[provenance]", '[secrets.DATABASE_URL]\nowner = "Bea"\nversion = 3\n[provenance]')
+    with pytest.raises(InvalidSettings, match="version 3 of DATABASE_URL, and the secrets have 1 and 2"):
+        wish(stage, needy)
+
+
 def test_an_environment_that_gives_what_is_needed_takes_the_release(stage: Stage, needy: Release) -> None:
     assert wish(stage, needy)
     assert examine_values(stage.house, "production", "values").verdict == "ok"

@@ -97,16 +97,16 @@ class Apart:
 
     def databases(self) -> set[str]:
         """Those of the server, templates left out."""
-        with psycopg.connect(self._url) as connection:
+        with psycopg.connect(self.admin_url) as connection:
             return {name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall()}
 
     def revision(self) -> str:
-        with psycopg.connect(self._url) as connection:
+        with psycopg.connect(self.admin_url) as connection:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return str(row[0]) if row else ""
 
     def make_database(self, name: str) -> None:
-        with psycopg.connect(self._url, autocommit=True) as connection:
+        with psycopg.connect(self.admin_url, autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
 
     def trials(self) -> list[str]:
@@ -116,5 +116,10 @@ class Apart:
         return found + [one.name or "" for one in self._stand.engine.networks.list(filters=label)]
 
     @property
-    def _url(self) -> str:
+    def database(self) -> str:
+        return self._backing.database
+
+    @property
+    def admin_url(self) -> str:
+        """As the server's own superuser, from this machine."""
         return self._backing.database_url(inside=False, driver="postgresql").get_secret_value()

@@ -19,11 +19,11 @@ from delivery.environment import Environment
 from delivery.image import ImageRef, tags_at_publish
 from delivery.journal import Ending, Evidence, Journal
 from delivery.plan import plan_rollout
-from delivery.release import Release
+from delivery.release import Release, build_of
 from deployments.processes import free_ports
 from deployments.programs import program
 from deployments.stage import Registry
-from tasks.housekeeping import bury_remains, sweep_folders, sweep_registry
+from tasks.housekeeping import bury_remains, needed_releases, sweep_folders, sweep_registry
 from tests.samples import a_release, an_environment
 from tests.simulated_target import Running, SimulatedTarget
 
@@ -109,6 +109,18 @@ def test_of_fifteen_versions_the_newest_ten_the_live_the_previous_and_the_asked_
     assert shelf.can_pull(foreign)
 
 
+def test_other_settings_of_the_live_release_do_not_use_up_the_ways_back(store: SqlJournal) -> None:
+    production, target = an_environment("production"), SimulatedTarget()
+    releases = [published(store, "ghcr.io", f"1.{number}.0", f"sha256:{str(number) * 64}") for number in range(3)]
+    for release in releases:
+        bring(store, release, production, target)
+    for number in range(2, 6):
+        fresh = releases[-1].with_settings(number)
+        store.save_release(fresh)
+        bring(store, fresh, production, target)
+    assert {build_of(one) for one in needed_releases(store, ["production"])} == {release.id for release in releases}
+
+
 def old(path: Path, *, days: float) -> Path:
     at = time.time() - days * 86400
     os.utime(path, (at, at))
@@ -147,7 +159,7 @@ def test_files_that_nobody_touched_for_long_go_and_others_stay(tmp_path: Path) -
     assert unknown.exists()
 
 
-@pytest.mark.parametrize("folder", ["logs/abc", "reports/v1.0.0-100aaaaa", "rollouts/production-1"])
+@pytest.mark.parametrize("folder", ["logs/abc", "reports/v1.0.0-100aaaaa", "rollouts/production-1", "sboms/5f7a"])
 def test_what_was_kept_of_checks_and_rollouts_goes_by_age_and_says_why(tmp_path: Path, folder: str) -> None:
     kept = tmp_path / folder / "file"
     kept.parent.mkdir(parents=True)

@@ -4,13 +4,10 @@ with it where the environment allows that, and stays where it does not. Nobody l
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 
 from bench.stand import Stand
@@ -21,6 +18,7 @@ from delivery.plan import plan_rollout
 from delivery.release import Release
 from tasks.lease import LeaseKeeper
 from tasks.rollout import Means, walk_rollout
+from tests.blocks.targets.asking import users
 from tests.memory_journal import MemoryJournal
 from tests.samples import an_environment
 from tests.system.apart import VARIABLES, Apart
@@ -45,43 +43,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_column("listings", "note_of_a_test")
 '''
-
-
-@dataclass
-class Users:
-    """They ask for the listings, over and over; `lost` is what they got instead."""
-
-    answered: int = 0
-    lost: list[str] = field(default_factory=list)
-
-    def ask(self, client: httpx.Client, url: str) -> None:
-        try:
-            status = client.get(f"{url}/api/listings?limit=1").status_code
-        except httpx.HTTPError as broken:
-            self.lost.append(type(broken).__name__)
-            return
-        if status == httpx.codes.OK:
-            self.answered += 1
-        else:
-            self.lost.append(str(status))
-
-
-@contextmanager
-def users(url: str) -> Iterator[Users]:
-    found, gone = Users(), threading.Event()
-
-    def live() -> None:
-        with httpx.Client(timeout=10, trust_env=False) as client:
-            while not gone.wait(0.02):
-                found.ask(client, url)
-
-    thread = threading.Thread(target=live)
-    thread.start()
-    try:
-        yield found
-    finally:
-        gone.set()
-        thread.join()
 
 
 @dataclass
