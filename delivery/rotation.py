@@ -2,8 +2,8 @@
 the old one is taken away when nobody uses it. Each step is read from how things stand, so that whoever looks next goes on where the last
 one died.
 
-The states of a version are those of a secret store (pending, current, previous); the old one is disabled before it is deleted, as NIST
-SP 800-57 part 1 (5.3.4) has it for keys: it protects nothing new, and what it still opens is known.
+A version is pending, current or previous, as secret stores name them (AWS Secrets Manager: AWSPENDING, AWSCURRENT, AWSPREVIOUS). The old
+one is disabled before it is deleted: what still needs it shows while it can be brought back.
 """
 
 from collections.abc import Iterator, Mapping
