@@ -55,3 +55,18 @@ def test_the_readme_opens_with_exactly_two_commands():
     first_block = re.search(r"```\n(.*?)```", TEXTS["README.md"], flags=re.DOTALL)
     assert first_block
     assert [line.partition("#")[0].strip() for line in first_block[1].splitlines()] == ["make demo", "make test"]
+
+
+def test_every_test_that_make_test_security_names_exists():
+    makefile = (HOME / "Makefile").read_text().replace("\\\n", " ")
+    listed = re.search(r"^SECURITY_TESTS := \$\(addprefix tests/,(.*)\)$", makefile, flags=re.MULTILINE)
+    assert listed
+    names = listed[1].split()
+    missing = []
+    for name in names:
+        path, _, test = name.partition("::")
+        file = HOME / "tests" / path
+        if not file.exists() or (test and f"def {test}(" not in file.read_text()):
+            missing.append(name)
+    assert names
+    assert missing == []

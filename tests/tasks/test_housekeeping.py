@@ -1,10 +1,11 @@
 """A real registry with fifteen versions keeps exactly the right ones; files and remains go by age, never from under somebody."""
 
 import fcntl
+import json
 import os
 import subprocess
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,8 +19,10 @@ from blocks.registry import OciRegistry
 from delivery.environment import Environment
 from delivery.image import ImageRef, tags_at_publish
 from delivery.journal import Ending, Evidence, Journal
+from delivery.links import LINK_V1
 from delivery.plan import plan_rollout
 from delivery.release import Release, build_of
+from delivery.sbom import CYCLONEDX
 from deployments.processes import free_ports
 from deployments.programs import program
 from deployments.stage import Registry
@@ -53,6 +56,12 @@ def published(store: SqlJournal, host: str, version: str, digest: str) -> Releas
     return release
 
 
+def beside(registry: OciRegistry, release: Release) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """The bills of materials and the signed envelopes that the house itself put beside an image."""
+    image = release.images["api"]
+    return registry.documents(image, CYCLONEDX), registry.attached(image)
+
+
 def bring(store: SqlJournal, release: Release, environment: Environment, target: SimulatedTarget, *, sick_at: Collection[str] = ()) -> None:
     """The journal's side of a rollout, from which everything is decided here."""
     plan = plan_rollout(release, environment, capabilities=target.capabilities, blue=store.live(environment.name))
@@ -79,6 +88,11 @@ def test_of_fifteen_versions_the_newest_ten_the_live_the_previous_and_the_asked_
         # 1.3.0 and 1.14.0 have the very same content.
         digest = shelf.signed_index(f"content {14 if number == 3 else number}", *names)
         releases.append(published(store, server.address, f"1.{number}.0", digest))
+        image = releases[-1].images["api"]
+        registry.attach_document(image, f'{{"bill of": "{digest}"}}'.encode(), kind=CYCLONEDX)
+        registry.attach(image, json.dumps({"payload": digest}).encode(), predicate_type=LINK_V1)
+    described = {release.version.tag: beside(registry, release) for release in releases}
+    assert all((len(bills), len(scans)) == (1, 1) for bills, scans in described.values())
     foreign = str(shelf.image("somebody else's", "v99")["digest"])
     for number in (0, 1):
         bring(store, releases[number], production, target)
@@ -93,6 +107,10 @@ def test_of_fifteen_versions_the_newest_ten_the_live_the_previous_and_the_asked_
     gone = {release.version.tag for release in releases if not shelf.can_pull(release.images["api"].digest)}
     assert gone == {"v1.4.0"}  # 0: previous, 1: live, 2: asked for, 3: shared with the newest, 5 to 14: the newest ten
     assert all(shelf.is_whole(release.images["api"].digest) for release in releases if release.version.tag not in gone)
+    assert {release.version.tag: beside(registry, release) for release in releases if release.version.tag not in gone} == {
+        tag: told for tag, told in described.items() if tag not in gone
+    }
+    assert beside(registry, releases[4]) == ((), ())
     assert shelf.can_pull(foreign)
     tag = releases[4].images["api"].digest.replace(":", "-")
     assert not shelf.can_pull(tag)
@@ -105,6 +123,7 @@ def test_of_fifteen_versions_the_newest_ten_the_live_the_previous_and_the_asked_
     subprocess.run([program("docker-registry"), "garbage-collect", str(tmp_path / "registry" / "registry" / "config.yml")], check=True)
     server.start()
     assert not shelf.has(layer)
+    assert beside(registry, releases[5]) == described["v1.5.0"]
     assert all(shelf.is_whole(release.images["api"].digest) for release in releases if release.version.tag not in gone)
     assert shelf.can_pull(foreign)
 

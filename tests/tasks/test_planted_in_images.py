@@ -6,8 +6,10 @@ import json
 import shlex
 import tarfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import docker
 import pytest
@@ -15,7 +17,7 @@ import pytest
 from delivery.application import Application, Named, Service
 from delivery.source import Semver
 from deployments.base_images import ensure_base_images
-from tasks.build import build_images
+from tasks.build import Builder, BuildKit, ClassicBuilder, build_images, choose_builder
 from tasks.source import checkout
 from tests.planted_secrets import SECRETS, found_in, spelled
 from tests.tasks.repository import Repository
@@ -30,8 +32,12 @@ FROM ${PYTHON_BASE}
 COPY . /app
 RUN env > /env.txt; cat /proc/*/environ /proc/*/cmdline > /processes.txt; ls -R /run > /run.txt; true
 """
+ADDRESS = f"https://me:{quote(SECRETS['a Git token'])}@git.example.org/shop.git"
+# The build's own secret is read by a command, as an installer reads a certificate.
+READS_ITS_SECRET = "RUN --mount=type=secret,id=ca sha256sum /run/secrets/ca > /sum && test -s /run/secrets/ca\n"
 CONTROLS = {
     "a variable of the image": "ENV TOKEN=%s\n",
+    "a label": "LABEL token=%s\n",
     "a layer that a later one takes back": "RUN echo %s > /token\nRUN rm /token\n",
     "the history": "RUN test -n %s\n",
 }
@@ -60,18 +66,19 @@ def knowing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return everything
 
 
-def built(name: str, dockerfile: str, tmp_path: Path, left_by_checks: str) -> str:
-    """The image of a service, as the pipeline builds it from a commit."""
+def built(name: str, dockerfile: str, tmp_path: Path, left_by_checks: str, *, extra_ca: Path | None = None) -> str:
+    """The image of a service, as the pipeline builds it from a commit of a repository whose address holds a password."""
     repository = Repository(tmp_path / "repository")
     (repository.path / "api").mkdir()
     (repository.path / "api" / "Dockerfile").write_text(dockerfile)
     source = checkout.plain(str(repository.path), repository.commit("One", api__app_py="a = 1\n"), work_dir=tmp_path / "work")
+    source = replace(source, repository=ADDRESS)
     for file in ("api/.env", ".env", "api/reports.xml"):
         (Path(source.path) / file).write_text(left_by_checks)
     service = Service(name="api", kind="worker", context="api", dockerfile="api/Dockerfile", ready=("true",))
     application = Application(application=Named(name), service=(service,), bases={"PYTHON_BASE": UPSTREAM})
     bases = {UPSTREAM: ensure_base_images([UPSTREAM])[UPSTREAM]}
-    return build_images(source, application, Semver(1, 2, 3), work_dir=tmp_path / "work", base_images=bases)["api"]
+    return build_images(source, application, Semver(1, 2, 3), work_dir=tmp_path / "work", base_images=bases, extra_ca=extra_ca)["api"]
 
 
 def own_parts(image: str) -> Iterator[tuple[str, bytes]]:
@@ -106,11 +113,17 @@ def found_of(image: str) -> list[str]:
     return [f"{where}: {what}" for where, data in own_parts(image) for what in found_in(data)]
 
 
-def test_nothing_that_the_builder_knows_is_in_an_image_however_greedy_its_dockerfile(name: str, knowing: str, tmp_path: Path) -> None:
-    image = built(name, GREEDY, tmp_path, knowing)
+@pytest.mark.parametrize("builder", [choose_builder, ClassicBuilder], ids=["chosen", "classic"])
+def test_nothing_that_the_builder_knows_is_in_an_image_however_greedy_its_dockerfile(
+    name: str, knowing: str, builder: Callable[[], Builder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.build.choose_builder", builder)
+    dockerfile = GREEDY + (READS_ITS_SECRET if isinstance(builder(), BuildKit) else "")
+    image = built(name, dockerfile, tmp_path, knowing, extra_ca=tmp_path / "work" / "tool.log")
     parts = dict(own_parts(image))
     assert any(where.endswith("app/app.py") for where in parts)
     assert any(where.endswith("env.txt") and b"PATH=" in data for where, data in parts.items())
+    assert b"git.example.org/shop.git" in parts["its configuration"]
     assert found_of(image) == []
 
 
