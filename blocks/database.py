@@ -75,6 +75,11 @@ class Database:
         moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         return moment.astimezone(UTC)
 
+    def alone(self, connection: Connection, what: str) -> None:
+        """Until the transaction ends nobody else gets past here for the same text. SQLite lets in one writer anyway."""
+        if not self.is_sqlite:
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(what, 0))))
+
     def outside_transactions(self, statement: str) -> None:
         """For the few statements that a transaction cannot hold."""
 

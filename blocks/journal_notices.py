@@ -22,6 +22,7 @@ class Notices:
         """
 
         def write(connection: Connection) -> None:
+            self._database.alone(connection, key)  # whoever comes at the same moment would find none either
             if once and one(connection, select(notices.c.number).where(notices.c.key == key)):
                 return
             put(self._database, connection, key, text, link)
@@ -32,6 +33,7 @@ class Notices:
         """Puts all of these notices (key, text, link), all or nothing; False, and nothing is written, when the first one's key is known."""
 
         def write(connection: Connection) -> bool:
+            self._database.alone(connection, put_now[0][0])
             if one(connection, select(notices.c.number).where(notices.c.key == put_now[0][0])):
                 return False
             for key, text, link in put_now:

@@ -82,6 +82,11 @@ class Plan:
         return replace(self, elsewhere=tuple(one for one in elsewhere if self.blue is None or one.build != self.blue.build))
 
     @property
+    def brings_code(self) -> bool:
+        """False for the live images under other settings: nothing of them can be pending."""
+        return self.blue is None or self.blue.build != self.release.build
+
+    @property
     def step_names(self) -> tuple[str, ...]:
         return tuple(step.name for step in self.forward)
 

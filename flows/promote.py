@@ -73,10 +73,11 @@ def ask(
     require_no_hold(house, environment)
     release = release_to_bring(house, house.store.release(release_id), environment, kind)
     require_lived_before(house, release, environment)
-    require_admission(house, release, environment)
     if remediates:
         require_rollout_of(house, environment_name, remediates)
     plan = plan_for(house, release, environment, kind, planned=planned, remediates=remediates)
+    if plan.brings_code:
+        require_admission(house, release, environment)
     require_eyes(house, plan)
     require_values_for(house, plan)
     expires_at = house.store.now() + timedelta(hours=environment.approval.expires_hours)
@@ -308,7 +309,7 @@ PATIENCE_SECONDS = 300
 
 def pending_here(house: House, plan: Plan) -> Admission | None:
     """What is pending and how long it would take; None for a release without migrations."""
-    if not plan.release.migrations:
+    if not plan.release.migrations or not plan.brings_code:
         return None
     told = admission(house, plan.release.review, plan.environment)
     return with_durations(house, told, plan.release, plan.environment)

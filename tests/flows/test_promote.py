@@ -9,7 +9,7 @@ from delivery.errors import DeliveryError, InvalidSettings, NotApproved
 from delivery.journal import Ending, Opened
 from delivery.record import RolloutRecord
 from delivery.release import Release
-from flows.promote import ask, carry_out, gate, require_same_world
+from flows.promote import ask, carry_out, gate, pending_here, require_same_world
 from flows.rollout import closed_rollout_of
 from flows.telling import Telling
 from tests.flows.conftest import Stage
@@ -85,6 +85,21 @@ def test_the_live_release_gets_other_settings_as_a_rollout_of_its_own_however_of
     live = stage.house.store.live("production")
     assert live is not None
     assert (live.build, live.secrets) == (release.id, {"URL": 2})
+
+
+def test_other_settings_ask_nothing_about_migrations_that_nobody_brings(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = stage.on_staging("1.0.0")
+    carry(stage, asked(stage, release))
+
+    def refuse(*_: object) -> None:
+        raise InvalidSettings("Its migrations were not read from there on.", next="publish it again.")
+
+    monkeypatch.setattr("flows.promote.require_admission", refuse)
+    monkeypatch.setattr("flows.promote.admission", refuse)
+    request = asked(stage, release, key="settings", kind="config")
+    assert pending_here(stage.house, request.plan) is None
+    with pytest.raises(InvalidSettings, match="were not read"):
+        asked(stage, stage.on_staging("1.0.1"), key="code", kind="config")
 
 
 def test_why_it_is_done_stays_with_the_request_and_its_rollout(stage: Stage) -> None:
