@@ -37,7 +37,7 @@ SELECT json_build_array('sessions', usename, count(*))
 COMMIT;
 SQL
 """
-# As the server says it in its own language or in English: https://www.postgresql.org/docs/current/errcodes-appendix.html, class 28.
+# In English, as servers speak unless lc_messages says otherwise; in another language it could not be asked, which is never "refused".
 _REFUSED = re.compile(
     r"password authentication failed|is not permitted to log in|role \".*\" does not exist|no pg_hba\.conf entry|"
     r"permission denied for database"

@@ -84,7 +84,7 @@ class Plan:
     @property
     def brings_code(self) -> bool:
         """False for the live images under other settings: nothing of them can be pending."""
-        return self.blue is None or self.blue.build != self.release.build
+        return _brings_code(self.release, self.blue)
 
     @property
     def step_names(self) -> tuple[str, ...]:
@@ -118,7 +118,6 @@ def plan_rollout(
     limits = environment.deadlines
     going_back = kind == "rollback"
     release = release if going_back else replace(release, secrets=environment.secret_versions)
-    brings_code = blue is None or blue.build != release.build
 
     def step(kind: StepKind, *, name: str = "", percent: int | None = None, seconds: float | None = None, deadline: float = 0.0) -> Step:
         return Step(
@@ -130,7 +129,7 @@ def plan_rollout(
         )
 
     forward = [step(StepKind.PREPARE, deadline=limits.prepare_seconds)]
-    if release.migrations and brings_code and not going_back:
+    if release.migrations and _brings_code(release, blue) and not going_back:
         proof = [step(StepKind.PROVE, deadline=limits.prove_seconds)] if environment.prove.clone and blue is not None else []
         kept = [step(StepKind.BACKUP, deadline=limits.backup_seconds)] if _backs_up(environment, frozenset(capabilities)) else []
         forward += [*proof, *kept, step(StepKind.MIGRATE, deadline=limits.migrate_seconds)]
@@ -176,6 +175,10 @@ def plan_rollout(
         planned=planned,
         remediates=remediates,
     )
+
+
+def _brings_code(release: Release, blue: Release | None) -> bool:
+    return blue is None or blue.build != release.build
 
 
 def _last_proofs(wanted: Proving, release: Release) -> Iterator[tuple[StepKind, float]]:
